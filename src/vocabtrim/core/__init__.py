@@ -1,0 +1,1 @@
+"""The domain: counts, draft vocabularies, metrics. numpy and safetensors only."""

@@ -1,0 +1,1 @@
+"""The demo pair and its data, shipped with the package."""

@@ -1,0 +1,1 @@
+"""Which tensors of a drafter follow the vocabulary; one file each."""

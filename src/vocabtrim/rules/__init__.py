@@ -1,0 +1,1 @@
+"""Which ids are kept; one file each."""

@@ -1,0 +1,1 @@
+"""Where calibration tokens come from; one file each."""

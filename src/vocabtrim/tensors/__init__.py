@@ -1,0 +1,1 @@
+"""Checkpoints as lazily read rows of bytes."""

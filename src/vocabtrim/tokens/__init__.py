@@ -1,0 +1,1 @@
+"""Text to ids, and which of them are counted."""
