@@ -24,7 +24,7 @@ from vocabtrim.core.vocab import DraftVocab, rounded_rows
 RULES = Registry("vocabtrim.rules", "selection rule")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Evidence:
     """What is known about the ids.
 

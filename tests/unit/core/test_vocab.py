@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +71,7 @@ def test_rows_in_refuses_another_target() -> None:
         ([], "vector of integers|at least one"),
         ([1, 1], "id 1 at 0 is followed by 1"),
         ([0, 3, 2], "id 3 at 1 is followed by 2"),
+        ([0, 1, 4, 4], "id 4 at 2 is followed by 4"),
         ([-1, 2], r"in \[0, 10\), found -1 to 2"),
         ([2, 10], r"in \[0, 10\), found 2 to 10"),
         ([[1, 2]], "vector of integers"),
@@ -152,7 +155,13 @@ def test_equality_sees_ids_size_and_tokenizer() -> None:
     assert vocab != DraftVocab(np.array([1, 3]), 5, "t")
     assert vocab != DraftVocab(np.array([1, 4]), 6, "t")
     assert vocab != DraftVocab(np.array([1, 4]), 5, "u")
-    assert vocab != "something else"
+    assert (vocab == "something else") is False
+
+
+def test_a_vocabulary_does_not_change() -> None:
+    vocab = DraftVocab(np.array([1, 4]), 5)
+    with pytest.raises(FrozenInstanceError):
+        vocab.vocab_size = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

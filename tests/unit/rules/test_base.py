@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -106,6 +108,24 @@ def test_ranking_is_a_permutation_in_the_stated_order() -> None:
 def test_added_tokens_that_were_seen_rank_like_others() -> None:
     ranking = Evidence(counts_of([3, 1, 9], added=(0, 2))).ranking(NONE)
     np.testing.assert_array_equal(ranking, [2, 0, 1])
+
+
+def test_a_seen_added_token_ties_with_an_ordinary_one_by_id() -> None:
+    for base in (None, counts_of([5, 5]), counts_of([0, 0])):
+        ranking = Evidence(counts_of([3, 3], added=(0,)), base).ranking(NONE)
+        np.testing.assert_array_equal(ranking, [0, 1])
+
+
+def test_an_added_token_that_only_the_base_saw_is_no_placeholder() -> None:
+    evidence = Evidence(counts_of([0, 3, 0], added=(0,)), counts_of([4, 0, 4]))
+    np.testing.assert_array_equal(evidence.ranking(NONE), [1, 0, 2])
+
+
+def test_evidence_does_not_change_and_compares_by_value() -> None:
+    evidence = Evidence(counts_of([1, 2]))
+    assert evidence == Evidence(counts_of([1, 2]))
+    with pytest.raises(FrozenInstanceError):
+        evidence.base = None  # type: ignore[misc]
 
 
 def test_base_orders_only_the_fill() -> None:

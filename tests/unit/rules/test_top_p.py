@@ -49,3 +49,13 @@ def test_refuses_what_is_no_share(p: float) -> None:
 def test_refuses_counts_of_nothing() -> None:
     with pytest.raises(VocabError, match="no token was counted"):
         TopP(0.9).select(evidence_of([0, 0]), NONE)
+
+
+def test_the_last_id_counts() -> None:
+    np.testing.assert_array_equal(
+        TopP(0.8, exact=True).select(evidence_of([3, 1]), NONE).ids, [0, 1]
+    )
+    kept = np.array([0])
+    np.testing.assert_array_equal(
+        TopP(1.0, exact=True).select(evidence_of([0, 5]), kept).ids, [0, 1]
+    )

@@ -1,0 +1,39 @@
+"""`vocabtrim inspect`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vocabtrim.cli.console import Console
+from vocabtrim.cli.options import TARGET_HELP, Debug, Force, Json, Quiet
+
+
+def inspect(
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARTIFACT", help="A drafter, a target, counts, or a draft vocabulary."
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="T", help=f"{TARGET_HELP} Says more where the head is the target's."),
+    ] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Tell in a dozen lines what a file of ours, a drafter or a target is.
+
+    Example: vocabtrim inspect demo-eagle3 --target demo
+    """
+    from vocabtrim.pipeline.inspect import inspect as run
+
+    console = Console(json, quiet, force)
+    result = run(artifact, target=target)
+    for line in result.lines():
+        console.data(line)
+    console.result(result.to_json())

@@ -1,0 +1,94 @@
+"""The command `vocabtrim`: verbs in the order of the work, and the one catch site.
+
+An error of ours becomes one line on stderr and its exit code; `--debug` shows
+the traceback. Verbs import what they run inside their functions, so that
+`--help` stays fast and never loads torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import click
+import typer
+
+from vocabtrim.cli.count import count
+from vocabtrim.cli.inspect import inspect
+from vocabtrim.cli.plugins import families, rules
+from vocabtrim.cli.select import select
+from vocabtrim.cli.trim import trim
+from vocabtrim.core.errors import VocabtrimError
+
+WORK = "The work, in order"
+LOOK = "Look at things"
+
+app = typer.Typer(
+    name="vocabtrim",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Trim the LM head of a speculative-decoding drafter to the ids that matter.\n\n"
+        "With vocabularies of 128K to 256K ids, most of what a draft step reads is the LM head. "
+        "vocabtrim counts which ids your traffic needs, keeps those rows, and maps drafted ids "
+        "back. The target is untouched, so its output stays the same.\n\n"
+        "[bold]count[/bold] → [bold]select[/bold] → [bold]trim[/bold]: from text and a drafter "
+        "to a smaller drafter."
+    ),
+    epilog="Exit codes: 0 fine, 1 a fault of ours or of the machine, 2 bad input, "
+    "3 a difference or fault found, 4 finished in part (run again), 130 interrupted.",
+)
+app.command(rich_help_panel=WORK)(count)
+app.command(rich_help_panel=WORK)(select)
+app.command(rich_help_panel=WORK)(trim)
+app.command(rich_help_panel=LOOK)(inspect)
+app.command(rich_help_panel=LOOK)(families)
+app.command(rich_help_panel=LOOK)(rules)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vocabtrim {version('vocabtrim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line and exit with the code of what happened."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: What follows `vocabtrim` on the command line.
+    """
+    try:
+        code = app(arguments, prog_name="vocabtrim", standalone_mode=False)
+    except click.ClickException as fault:
+        fault.show()
+        return fault.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        typer.echo("interrupted", err=True)
+        return 130
+    except (VocabtrimError, OSError) as fault:
+        if "--debug" in arguments:
+            raise
+        typer.secho(f"error: {fault}", err=True, fg=typer.colors.RED)
+        return fault.exit_code if isinstance(fault, VocabtrimError) else 1
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,34 @@
+"""`vocabtrim families` and `vocabtrim rules`: the plug-ins there are."""
+
+from __future__ import annotations
+
+from vocabtrim.cli.console import Console
+from vocabtrim.cli.options import Debug, Json, Quiet
+
+
+def families(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> None:
+    """List the drafter families that can be trimmed."""
+    from vocabtrim.families.base import FAMILIES
+
+    console = Console(json, quiet, force=False)
+    found = {name: family.summary for name, family in FAMILIES.load_all().items()}
+    _show(console, "families", found)
+
+
+def rules(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> None:
+    """List the selection rules and their options."""
+    from vocabtrim.rules.base import RULES, usage
+
+    console = Console(json, quiet, force=False)
+    found = {}
+    for name, rule in RULES.load_all().items():
+        first_line = rule.__doc__.strip().splitlines()[0]
+        found[usage(name)] = first_line
+    _show(console, "rules", found)
+
+
+def _show(console: Console, what: str, found: dict[str, str]) -> None:
+    width = max(map(len, found))
+    for name, summary in found.items():
+        console.data(f"{name:<{width}}  {summary}")
+    console.result({what: found})

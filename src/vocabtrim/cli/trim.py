@@ -1,0 +1,66 @@
+"""`vocabtrim trim`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vocabtrim.cli.console import Console
+from vocabtrim.cli.options import DRAFTER_HELP, TARGET_HELP, Debug, Force, Json, Output, Quiet
+
+
+def trim(
+    drafter: Annotated[str, typer.Argument(metavar="DRAFTER", help=DRAFTER_HELP)],
+    vocab: Annotated[
+        Path, typer.Option("--vocab", metavar="FILE", help="Draft vocabulary, from `select`.")
+    ],
+    output: Output,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="T", help=f"{TARGET_HELP} Needed where the head is the target's."),
+    ] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Write a drafter whose LM head holds only the rows of a draft vocabulary.
+
+    Kept rows and every other tensor are copied byte for byte; `d2t`, `t2d` and
+    `draft_vocab_size` say which ids the rows stand for.
+
+    Example: vocabtrim trim demo-eagle3 --vocab vocab.safetensors --target demo -o smaller
+    """
+    from vocabtrim.core.vocab_file import read_vocab
+    from vocabtrim.pipeline.trim import trim as run
+    from vocabtrim.tensors.locate import locate
+
+    console = Console(json, quiet, force)
+    ids, manifest = read_vocab(vocab)
+    result = run(
+        locate(drafter),
+        ids,
+        output,
+        target=None if target is None else locate(target),
+        vocab_manifest=manifest,
+        force=force,
+    )
+    for warning in result.warnings:
+        console.warn(warning)
+    sign = "added" if result.memory_delta_bytes > 0 else "freed"
+    console.data(f"trimmed {result.family}  →  {result.output}")
+    console.data(
+        f"head          {result.K_before:,} → {result.K:,} rows of {result.hidden} "
+        f"({result.dtype}), from {result.head_source}"
+    )
+    console.data(
+        f"head bytes    {result.head_bytes_before / 1e6:,.1f} → {result.head_bytes / 1e6:,.1f} MB"
+    )
+    console.data(
+        f"draft step    {result.step_bytes_before / 1e6:,.1f} → {result.step_bytes / 1e6:,.1f} MB "
+        f"read ({result.step_bytes / result.step_bytes_before:.0%})"
+    )
+    console.data(f"memory        {abs(result.memory_delta_bytes) / 1e6:,.1f} MB {sign}")
+    console.result(result.to_json())

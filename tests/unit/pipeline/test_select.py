@@ -1,0 +1,122 @@
+"""select: from count files to a vocabulary file that says where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vocabtrim.core.counts import SpecialIds, TokenCounts
+from vocabtrim.core.counts_file import write_counts
+from vocabtrim.core.errors import OutputExists, PluginError, TokenizerMismatch, VocabError
+from vocabtrim.core.vocab_file import read_vocab
+from vocabtrim.pipeline.select import KeepIds, select
+from vocabtrim.rules.top_k import TopK
+
+V = 100
+
+
+def counts_file(
+    path: Path, seen: dict[int, int], *, tokenizer: str = "sha256:t", domain: str | None = None
+) -> Path:
+    vector = np.zeros(V, np.int64)
+    for token_id, count in seen.items():
+        vector[token_id] = count
+    special = SpecialIds(eos=(2,), template=(3,), added=(0, 1, 2, 3, 90))
+    part = TokenCounts(vector, (vector > 0).astype(np.int64), 1, tokenizer, special)
+    domains = {} if domain is None else {domain: part}
+    write_counts(
+        path,
+        TokenCounts(vector, part.documents, 1, tokenizer, special, domains),
+        inputs={},
+        options={},
+        facts={},
+    )
+    return path
+
+
+def test_kept_seen_and_filled_ids_are_told_apart(tmp_path: Path) -> None:
+    counts = counts_file(tmp_path / "c", {50: 5, 60: 4, 70: 1, 90: 1})
+    base = counts_file(tmp_path / "b", {80: 9})
+    result = select([counts], TopK(8, exact=True), tmp_path / "v", base=base)
+    vocab, manifest = read_vocab(tmp_path / "v")
+    # EOS 2, template 3, added and seen 90; seen 50 60 70; base 80; then 4, the first ordinary id
+    np.testing.assert_array_equal(vocab.ids, [2, 3, 4, 50, 60, 70, 80, 90])
+    assert vocab.tokenizer == "sha256:t"
+    assert (result.K, result.V, result.kept, result.seen) == (8, V, 3, 4)
+    assert (result.filled_from_base, result.filled_ascending) == (1, 1)
+    assert result.filled_share == 0.25
+    assert (result.dropped_seen, result.coverage) == (0, 1.0)
+    assert manifest.facts["filled_share"] == 0.25
+    assert set(manifest.inputs) == {str(counts), str(base)}
+
+
+def test_several_count_files_are_added(tmp_path: Path) -> None:
+    one = counts_file(tmp_path / "1", {50: 3, 60: 2})
+    two = counts_file(tmp_path / "2", {60: 2}, domain="code")
+    result = select([one, two], TopK(1, exact=True), tmp_path / "v", keep=KeepIds.parse("none"))
+    assert read_vocab(tmp_path / "v")[0].ids.tolist() == [60]
+    assert result.coverage == pytest.approx(4 / 7)
+    assert result.coverage_by_domain == {"code": 1.0}
+    assert result.dropped_seen == 1
+
+
+def test_weights_reach_the_rule(tmp_path: Path) -> None:
+    one = counts_file(tmp_path / "1", {50: 3})
+    two = counts_file(tmp_path / "2", {60: 2}, domain="code")
+    rule, keep = TopK(1, exact=True), KeepIds.parse("none")
+    select([one, two], rule, tmp_path / "v", weights={"code": 2.0}, keep=keep)
+    assert read_vocab(tmp_path / "v")[0].ids.tolist() == [60]
+    with pytest.raises(PluginError, match="no domain 'math'"):
+        select([one], rule, tmp_path / "w", weights={"math": 2.0})
+
+
+def test_counts_of_two_tokenizers_are_refused(tmp_path: Path) -> None:
+    one = counts_file(tmp_path / "1", {50: 3})
+    two = counts_file(tmp_path / "2", {50: 3}, tokenizer="sha256:u")
+    with pytest.raises(TokenizerMismatch):
+        select([one, two], TopK(8), tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
+def test_an_existing_output_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "v").write_text("mine")
+    with pytest.raises(OutputExists):
+        select([tmp_path / "missing"], TopK(8), tmp_path / "v")
+
+
+def test_selection_is_reproducible_to_the_byte(tmp_path: Path) -> None:
+    counts = counts_file(tmp_path / "c", {50: 5, 60: 4})
+    select([counts], TopK(8), tmp_path / "v")
+    before = (tmp_path / "v").read_bytes()
+    select([counts], TopK(8), tmp_path / "v", force=True)
+    # the output's own name is not part of the document
+    assert (tmp_path / "v").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", KeepIds()),
+        ("none", KeepIds(automatic=False)),
+        ("5, 6", KeepIds(more=(5, 6))),
+        ("none,5", KeepIds(automatic=False, more=(5,))),
+    ],
+)
+def test_keep_reads_none_and_ids(text: str, expected: KeepIds) -> None:
+    assert KeepIds.parse(text) == expected
+
+
+def test_keep_refuses_what_is_neither(tmp_path: Path) -> None:
+    with pytest.raises(VocabError, match="--keep takes `none` and ids, found 'all'"):
+        KeepIds.parse("all")
+    counts = counts_file(tmp_path / "c", {50: 5})
+    with pytest.raises(VocabError, match="names id 100, but ids run from 0 to 99"):
+        select([counts], TopK(8), tmp_path / "v", keep=KeepIds(more=(100,)))
+
+
+def test_more_ids_are_kept_besides_the_automatic_ones(tmp_path: Path) -> None:
+    counts = counts_file(tmp_path / "c", {50: 5})
+    select([counts], TopK(3, exact=True), tmp_path / "v", keep=KeepIds.parse("77"))
+    assert read_vocab(tmp_path / "v")[0].ids.tolist() == [2, 3, 77]
