@@ -1,4 +1,7 @@
-"""`vocabtrim count`."""
+"""`vocabtrim count`: calibration data to a count file.
+
+Reads what was typed, calls `pipeline.count`, prints the result.
+"""
 
 from __future__ import annotations
 

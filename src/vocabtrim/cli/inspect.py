@@ -1,4 +1,7 @@
-"""`vocabtrim inspect`."""
+"""`vocabtrim inspect`: what a file or a checkpoint is.
+
+Calls `pipeline.inspect` and prints its lines.
+"""
 
 from __future__ import annotations
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from vocabtrim.cli.count import count
+from vocabtrim.cli.generate import generate
 from vocabtrim.cli.inspect import inspect
 from vocabtrim.cli.plugins import families, rules
 from vocabtrim.cli.select import select
@@ -24,8 +25,22 @@ from vocabtrim.core.errors import VocabtrimError
 WORK = "The work, in order"
 LOOK = "Look at things"
 
+
+class Verbs(TyperGroup):
+    """The verbs as one group, of which an interrupt has the shell's exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="vocabtrim",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -43,6 +58,7 @@ app = typer.Typer(
     "3 a difference or fault found, 4 finished in part (run again), 130 interrupted.",
 )
 app.command(rich_help_panel=WORK)(count)
+app.command(rich_help_panel=WORK)(generate)
 app.command(rich_help_panel=WORK)(select)
 app.command(rich_help_panel=WORK)(trim)
 app.command(rich_help_panel=LOOK)(inspect)
@@ -79,16 +95,12 @@ def run(arguments: list[str]) -> int:
         arguments: What follows `vocabtrim` on the command line.
     """
     try:
-        code = app(arguments, prog_name="vocabtrim", standalone_mode=False)
-    except click.ClickException as fault:
-        fault.show()
-        return fault.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        typer.echo("interrupted", err=True)
-        return 130
+        app(arguments, prog_name="vocabtrim")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except (VocabtrimError, OSError) as fault:
         if "--debug" in arguments:
             raise
         typer.secho(f"error: {fault}", err=True, fg=typer.colors.RED)
         return fault.exit_code if isinstance(fault, VocabtrimError) else 1
-    return code if isinstance(code, int) else 0
+    return 0

@@ -1,4 +1,7 @@
-"""Options that several verbs share, each described once."""
+"""Options that several verbs share, each described once.
+
+One name and one help text for one thing, whatever the verb.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,4 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="What to write.")]
 TARGET_HELP = "Target: a model directory, a GGUF file, a hub name, or 'demo'."
 DRAFTER_HELP = "Drafter: a directory, a hub name, 'demo-eagle3' or 'demo-lm'."
+PROMPTS_HELP = "JSONL with `prompt` or `messages`, or text, one prompt a line."

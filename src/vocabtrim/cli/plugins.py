@@ -1,4 +1,7 @@
-"""`vocabtrim families` and `vocabtrim rules`: the plug-ins there are."""
+"""`vocabtrim families` and `vocabtrim rules`: the plug-ins there are.
+
+Both lists come from the registries, so a new file shows up by itself.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`vocabtrim select`."""
+"""`vocabtrim select`: counts to a draft vocabulary.
+
+Turns the short options into a rule, calls `pipeline.select`, prints the result.
+"""
 
 from __future__ import annotations
 

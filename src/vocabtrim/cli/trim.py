@@ -1,4 +1,7 @@
-"""`vocabtrim trim`."""
+"""`vocabtrim trim`: a drafter and a draft vocabulary to a smaller drafter.
+
+Finds the checkpoints that were named, calls `pipeline.trim`, prints the result.
+"""
 
 from __future__ import annotations
 

@@ -107,11 +107,9 @@ def _from_tensors(
             for kind in ("eos", "template", "added")
         }
     )
-    beyond = [
-        i for i in special.eos + special.template + special.added if i >= tensors["counts"].size
-    ]
-    if beyond:
-        raise ValueError(f"special id {beyond[0]} lies beyond the ids counted")
+    for token_id in (*special.eos, *special.template, *special.added):
+        if not 0 <= token_id < tensors["counts"].size:
+            raise ValueError(f"special id {token_id} is none of the ids counted")
     domains = {
         name: TokenCounts(
             tensors[f"counts.{name}"],

@@ -1,4 +1,8 @@
-"""Draft vocabularies on disk: one tensor `ids` and the manifest that made it."""
+"""Draft vocabularies on disk: one tensor `ids` and the manifest that made it.
+
+Reading validates twice: the file is ours and of this kind, and its ids are a
+draft vocabulary.
+"""
 
 from __future__ import annotations
 

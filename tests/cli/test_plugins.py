@@ -1,0 +1,26 @@
+"""`vocabtrim families` and `vocabtrim rules` list what the registries hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Command
+
+from vocabtrim.core.registry import Registry
+from vocabtrim.families.base import FAMILIES
+from vocabtrim.rules.base import RULES
+
+
+@pytest.mark.parametrize(("verb", "registry"), [("families", FAMILIES), ("rules", RULES)])
+def test_every_plug_in_has_a_line(
+    vocabtrim: Command, tmp_path: Path, verb: str, registry: Registry
+) -> None:
+    outcome = vocabtrim(verb, "--json", tmp_path / "r.json")
+    assert outcome.code == 0
+    listed = json.loads((tmp_path / "r.json").read_text())[verb]
+    for name, line, shown in zip(registry.names(), outcome.out.splitlines(), listed, strict=True):
+        assert line.startswith(name)
+        assert shown.startswith(name)
+        assert len(listed[shown]) > 10
