@@ -1,0 +1,322 @@
+"""`vocabtrim trim`: a drafter and a draft vocabulary to a smaller drafter.
+
+The head's kept rows are copied byte for byte, the maps and the config follow,
+and every other tensor and file of the drafter is copied as it is: nothing is
+computed, so nothing can drift. Before the result takes its place it is opened
+again and must say of itself what was asked for.
+
+A head that belongs to the target, or that doubles as the input embedding, is
+still needed where it is: then the K rows come on top, the memory grows a little,
+and only the bytes that a draft step reads fall.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vocabtrim.core.errors import CheckpointError, OutputExists, TokenizerMismatch
+from vocabtrim.core.manifest import (
+    DIRECTORY_MANIFEST,
+    Manifest,
+    atomic_directory,
+    refuse_existing,
+)
+from vocabtrim.core.metrics import StepCost
+from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.families.base import DrafterFamily, family_of
+from vocabtrim.tensors.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint
+from vocabtrim.tensors.head import select_rows
+from vocabtrim.tensors.head_source import D2T, T2D, HeadSource, vocabulary_maps
+from vocabtrim.tensors.writer import CheckpointWriter
+from vocabtrim.tokens.tokenizer import fingerprint_of
+
+KIND = "trimmed drafter"
+GAMMA = 4
+"""Draft length at which bytes of a step are stated."""
+
+# Weights in whatever format, and what indexes them: the trimmed file replaces them all.
+_WEIGHT_PATTERNS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
+    "pytorch_model.bin.index.json",
+    "consolidated*.pth",
+    "*.gguf",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+)
+
+
+@dataclass(frozen=True)
+class TrimResult:
+    """What a trim came to.
+
+    Args:
+        output: The directory written.
+        family: The drafter's family.
+        V: Ids that the drafter reads.
+        K_before: Rows of the head before.
+        K: Rows of the head now.
+        hidden: H, the width of a row.
+        dtype: Type of the head's values.
+        head_source: Where the rows came from.
+        head_bytes_before: Bytes of the head before.
+        head_bytes: Bytes of the head now.
+        step_bytes_before: Bytes that a draft step read before, at gamma 4.
+        step_bytes: Bytes that a draft step reads now, at gamma 4.
+        memory_delta_bytes: Bytes of weights that serving the pair gains, or
+            frees where negative.
+        warnings: What a reader should know before trusting the result.
+    """
+
+    output: str
+    family: str
+    V: int
+    K_before: int
+    K: int
+    hidden: int
+    dtype: str
+    head_source: str
+    head_bytes_before: int
+    head_bytes: int
+    step_bytes_before: float
+    step_bytes: float
+    memory_delta_bytes: int
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` writes."""
+        return {"trim": asdict(self) | {"warnings": list(self.warnings)}}
+
+
+def trim(
+    drafter: Path,
+    vocab: DraftVocab,
+    output: Path,
+    *,
+    target: Path | None = None,
+    vocab_manifest: Manifest | None = None,
+    force: bool = False,
+) -> TrimResult:
+    """Write `drafter` with a head that holds only the rows of `vocab`.
+
+    Args:
+        drafter: Directory of a drafter, trimmed or not.
+        vocab: The ids to keep; a head that is reduced already must hold them.
+        output: The directory to make.
+        target: Directory of the target, where the head is the target's.
+        vocab_manifest: What made `vocab`, to be remembered in the output.
+        force: Replace an `output` that vocabtrim wrote.
+
+    Raises:
+        CheckpointError: The drafter is of no known family, damaged, of another
+            V than the target, or its head is the target's and none was given.
+        TokenizerMismatch: Drafter or target have another tokenizer than `vocab`.
+        VocabError: An id has no row in the head.
+        OutputExists: `output` is there and may not be replaced.
+        EnvironmentFailure: The disk is full or not writable.
+    """
+    refuse_existing(output, force=force)
+    _refuse_nested(output, drafter)
+    source = Checkpoint.open(drafter)
+    verifier = None if target is None else Checkpoint.open(target)
+    family = family_of(source)
+    warnings = _check_tokenizers(vocab, source, verifier)
+    head = family.head(source, verifier)
+    kept = _over(vocab, head.held.vocab_size, source)
+    job = _Job(family, source, verifier, head, kept)
+    before = family.cost(source, verifier)
+    with atomic_directory(output, force=force) as directory:
+        warnings += job.write(directory)
+        after = job.verified_cost(directory)
+        result = job.result(output, before, after, warnings)
+        (directory / DIRECTORY_MANIFEST).write_text(
+            job.manifest(vocab, vocab_manifest, result).to_json() + "\n", encoding="utf-8"
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One trim, once everything that can be refused has been."""
+
+    family: DrafterFamily
+    source: Checkpoint
+    target: Checkpoint | None
+    head: HeadSource
+    kept: DraftVocab
+
+    def write(self, directory: Path) -> tuple[str, ...]:
+        """Write the trimmed drafter into `directory`; return warnings."""
+        self._weights().write(directory / WEIGHTS_FILE)
+        config = self.family.trimmed_config(self.source.config, self.kept, self.head)
+        (directory / CONFIG_FILE).write_text(
+            json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        for file in _other_files(self.source.path):
+            place = directory / file.relative_to(self.source.path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+        if self.head.stays(self.kept):
+            return (
+                f"all {self.kept.size} ids are kept, so the head stays {self.head.origin} "
+                "and nothing was trimmed",
+            )
+        return ()
+
+    def _weights(self) -> CheckpointWriter:
+        writer = CheckpointWriter()
+        replaced = {D2T, T2D}
+        if not self.head.stays(self.kept):
+            replaced |= self.head.tensors.keys()
+            rows = self.kept.rows_in(self.head.held)
+            for name, tensor in self.head.tensors.items():
+                info = self.head.checkpoint.tensors[tensor.name]
+                chunks = partial(select_rows, self.head.checkpoint, tensor, rows)
+                shape = (rows.size, *info.shape[1:])
+                writer.add(name, info.dtype, shape, rows.size * info.row_bytes, chunks)
+        for name, array in vocabulary_maps(self.kept).items():
+            writer.add_array(name, array)
+        for name in self.source.tensors:
+            if name not in replaced:
+                writer.copy(self.source, name)
+        return writer
+
+    def verified_cost(self, directory: Path) -> StepCost:
+        """Open what was written and return its cost.
+
+        Raises:
+            CheckpointError: It is not the drafter that was asked for.
+        """
+        written = Checkpoint.open(directory)
+        family = family_of(written)
+        held = family.head(written, self.target).held
+        if family.name != self.family.name or not np.array_equal(held.ids, self.kept.ids):
+            raise CheckpointError(
+                f"the trimmed drafter reads back as {family.name} over {held.size} ids; "
+                "this is a fault of vocabtrim, please report it",
+                path=self.source.path,
+            )
+        return family.cost(written, self.target)
+
+    def result(
+        self, output: Path, before: StepCost, after: StepCost, warnings: tuple[str, ...]
+    ) -> TrimResult:
+        """Put the outcome into one record."""
+        grown = after.head_bytes - (0 if self.head.origin.shared else before.head_bytes)
+        return TrimResult(
+            output=str(output),
+            family=self.family.name,
+            V=self.kept.vocab_size,
+            K_before=self.head.held.size,
+            K=self.kept.size,
+            hidden=self.head.weight.shape[1],
+            dtype=self.head.weight.dtype,
+            head_source=self.head.origin.value,
+            head_bytes_before=before.head_bytes,
+            head_bytes=after.head_bytes,
+            step_bytes_before=before.bytes_per_draft(GAMMA),
+            step_bytes=after.bytes_per_draft(GAMMA),
+            memory_delta_bytes=0 if self.head.stays(self.kept) else grown,
+            warnings=warnings,
+        )
+
+    def manifest(
+        self, vocab: DraftVocab, vocab_manifest: Manifest | None, result: TrimResult
+    ) -> Manifest:
+        """Say what made the output; paths are left out, equal inputs give equal bytes."""
+        inputs = {
+            "drafter": self.source.content_hash(),
+            "vocab": "sha256:" + hashlib.sha256(vocab.ids.astype("<i8").tobytes()).hexdigest(),
+        }
+        if self.head.origin.of_target:
+            name = next(iter(self.head.tensors.values())).name
+            inputs["target head"] = self.head.checkpoint.tensor_hash(name)
+        facts = {key: value for key, value in asdict(result).items() if key not in ("output", "V")}
+        facts["selection"] = (
+            {}
+            if vocab_manifest is None
+            else {
+                "inputs": dict(vocab_manifest.inputs),
+                "options": dict(vocab_manifest.options),
+                "facts": dict(vocab_manifest.facts),
+            }
+        )
+        options = {"family": self.family.name, "K": self.kept.size}
+        return Manifest(KIND, self.kept.vocab_size, vocab.tokenizer, inputs, options, facts)
+
+
+def _refuse_nested(output: Path, drafter: Path) -> None:
+    """Refuse an output inside the drafter, which would copy itself, or around it."""
+    places = output.resolve(), drafter.resolve()
+    if places[0] in places[1].parents or places[1] in places[0].parents:
+        raise OutputExists(output, f"it may lie neither inside the drafter {drafter} nor around it")
+
+
+def _over(vocab: DraftVocab, vocab_size: int, drafter: Checkpoint) -> DraftVocab:
+    """Return `vocab` over the drafter's padded V."""
+    highest = int(vocab.ids[-1])
+    if highest >= vocab_size:
+        raise CheckpointError(
+            f"it has {vocab_size} ids, but the draft vocabulary holds id {highest}: "
+            "it was counted with another tokenizer",
+            path=drafter.path,
+        )
+    return vocab.over(vocab_size)
+
+
+def _check_tokenizers(
+    vocab: DraftVocab, drafter: Checkpoint, target: Checkpoint | None
+) -> tuple[str, ...]:
+    """Compare every tokenizer at hand; return a warning where none can be compared.
+
+    Drafter and target may pad V differently; only where both ship the same
+    tokenizer is that known to be padding.
+    """
+    models = [("drafter", drafter)] + ([("target", target)] if target is not None else [])
+    found = {role: fingerprint_of(model.path) for role, model in models}
+    for role, fingerprint in found.items():
+        if None not in (fingerprint, vocab.tokenizer) and fingerprint != vocab.tokenizer:
+            raise TokenizerMismatch(
+                f"the draft vocabulary was counted with another tokenizer than the {role}'s",
+                expected=str(fingerprint),
+                found=str(vocab.tokenizer),
+            )
+    if target is not None and len({*found.values()} - {None}) > 1:
+        raise TokenizerMismatch(
+            "drafter and target have different tokenizers",
+            expected=str(found["target"]),
+            found=str(found["drafter"]),
+        )
+    if target is not None and None in found.values():
+        sizes = [model.integer("vocab_size") for _, model in models]
+        if sizes[0] != sizes[1]:
+            raise CheckpointError(
+                f"it has {sizes[0]} ids, but the target has {sizes[1]}, and no pair of "
+                "tokenizers shows that only the padding differs",
+                path=drafter.path,
+            )
+    if vocab.tokenizer is None or set(found.values()) == {None}:
+        return ("no tokenizer shows that the draft vocabulary belongs to this drafter",)
+    return ()
+
+
+def _other_files(directory: Path) -> Iterator[Path]:
+    """Yield the files that are copied as they are: tokenizer, generation config, licence."""
+    for path in sorted(directory.rglob("*")):
+        parts = path.relative_to(directory).parts
+        hidden = any(part.startswith(".") for part in parts)
+        ours = parts in ((CONFIG_FILE,), (DIRECTORY_MANIFEST,))
+        weights = any(path.match(pattern) for pattern in _WEIGHT_PATTERNS)
+        if path.is_file() and not (hidden or ours or weights):
+            yield path

@@ -1,0 +1,1 @@
+"""How rows of a head are taken from each packed layout."""

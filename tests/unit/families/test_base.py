@@ -1,0 +1,51 @@
+"""A drafter's family is told by its content; what nobody knows is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.tiny import edit, raw_tensors, tiny_eagle3, tiny_lm
+
+from vocabtrim.core.errors import CheckpointError
+from vocabtrim.families.base import FAMILIES, family_of, known_families, write_tiny
+from vocabtrim.tensors.checkpoint import Checkpoint
+
+
+def test_the_families_there_are() -> None:
+    assert {"eagle3", "independent"} <= set(FAMILIES.names())
+
+
+def test_the_name_of_the_directory_does_not_matter(tmp_path: Path) -> None:
+    assert family_of(Checkpoint.open(tiny_eagle3(tmp_path / "plain-lm"))).name == "eagle3"
+    assert family_of(Checkpoint.open(tiny_lm(tmp_path / "eagle3"))).name == "independent"
+
+
+def test_an_unknown_drafter_is_refused_with_the_families_there_are(tmp_path: Path) -> None:
+    directory = edit(tiny_eagle3(tmp_path / "d"), drop=["fc.weight"])
+    unknown = Checkpoint.open(directory)
+    assert known_families(unknown) == []
+    with pytest.raises(CheckpointError, match="no drafter of a known family") as caught:
+        family_of(unknown)
+    assert all(name in str(caught.value) for name in ("eagle3", "independent", str(directory)))
+
+
+def test_a_checkpoint_that_two_families_know_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafter = Checkpoint.open(tiny_lm(tmp_path / "d"))
+    independent = FAMILIES.load("independent")
+    monkeypatch.setattr(type(FAMILIES), "load_all", lambda _: {"a": independent, "b": independent})
+    with pytest.raises(CheckpointError, match="independent and independent at once"):
+        family_of(drafter)
+
+
+def test_tiny_weights_follow_their_seed(tmp_path: Path) -> None:
+    shapes = {"matrix": (3, 4), "norm": (4,)}
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        write_tiny(tmp_path / name, {}, shapes, seed)
+    one, same, other = (raw_tensors(tmp_path / name) for name in ("one", "same", "other"))
+    assert one == same
+    assert one["matrix"] != other["matrix"]
+    assert np.frombuffer(one["norm"][2], np.float32).tolist() == [1.0] * 4

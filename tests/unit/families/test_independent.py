@@ -1,0 +1,148 @@
+"""Independent drafters: tied, untied, and trimmed ones that remember which they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.tiny import H, V, edit, numbers, raw_tensors, tiny_eagle3, tiny_lm
+
+from vocabtrim.core.errors import CheckpointError
+from vocabtrim.core.metrics import StepCost
+from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.families.independent import PLUGIN, was_tied
+from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.head_source import HeadOrigin, vocabulary_maps
+from vocabtrim.tensors.locate import locate
+
+PART = DraftVocab(np.arange(0, V, 3), V)
+K = PART.size
+EMBEDDING = "model.embed_tokens.weight"
+
+
+def _trimmed(directory: Path, *, tied: bool) -> Path:
+    """Write by hand what a trim of a tiny LM should come to."""
+    tiny_lm(directory, tied=tied)
+    drafter = Checkpoint.open(directory)
+    config = PLUGIN.trimmed_config(drafter.config, PART, PLUGIN.head(drafter, None))
+    head = numbers(raw_tensors(directory)[EMBEDDING])[PART.ids]
+    return edit(directory, add={"lm_head.weight": head, **vocabulary_maps(PART)}, config=config)
+
+
+def _trunk(directory: Path) -> int:
+    aside = (EMBEDDING, "lm_head.weight", "d2t", "t2d")
+    return sum(numbers(r).size for name, r in raw_tensors(directory).items() if name not in aside)
+
+
+def test_an_ordinary_causal_lm_is_recognised_trimmed_or_not(tmp_path: Path) -> None:
+    assert PLUGIN.matches(Checkpoint.open(tiny_lm(tmp_path / "tied")))
+    assert PLUGIN.matches(Checkpoint.open(tiny_lm(tmp_path / "untied", tied=False)))
+    assert PLUGIN.matches(Checkpoint.open(_trimmed(tmp_path / "trimmed", tied=True)))
+
+
+def test_what_is_no_causal_lm(tmp_path: Path) -> None:
+    encoder = edit(tiny_lm(tmp_path / "e"), config={"architectures": ["BertModel"]})
+    nameless = edit(tiny_lm(tmp_path / "n"), forget=["architectures"])
+    for directory in (encoder, nameless, tiny_eagle3(tmp_path / "d")):
+        assert not PLUGIN.matches(Checkpoint.open(directory))
+
+
+@pytest.mark.parametrize(
+    ("tied", "origin"), [(True, HeadOrigin.OWN_EMBEDDING), (False, HeadOrigin.OWN)]
+)
+def test_the_head_is_its_own(tmp_path: Path, tied: bool, origin: HeadOrigin) -> None:
+    drafter = Checkpoint.open(tiny_lm(tmp_path / "lm", tied=tied))
+    head = PLUGIN.head(drafter, None)
+    assert (head.origin, head.checkpoint) == (origin, drafter)
+    assert head.held.is_full
+    assert not PLUGIN.needs_target(drafter)
+
+
+def test_a_trimmed_one_holds_the_ids_of_its_map(tmp_path: Path) -> None:
+    head = PLUGIN.head(Checkpoint.open(_trimmed(tmp_path / "lm", tied=True)), None)
+    assert head.origin is HeadOrigin.OWN
+    assert head.held == PART
+
+
+def test_only_what_follows_the_head_changes_in_the_config(tmp_path: Path) -> None:
+    drafter = Checkpoint.open(tiny_lm(tmp_path / "lm"))
+    config = PLUGIN.trimmed_config(drafter.config, PART, PLUGIN.head(drafter, None))
+    changed = {key for key in config if config[key] != drafter.config.get(key)}
+    assert changed == {"architectures", "draft_vocab_size", "tie_word_embeddings", "vocabtrim"}
+    assert config["architectures"] == ["TrimmedLlamaForCausalLM"]
+    assert (config["vocab_size"], config["draft_vocab_size"]) == (V, K)
+    assert config["tie_word_embeddings"] is False
+
+
+def test_transformers_refuses_a_trimmed_one_instead_of_filling_a_random_head(
+    tmp_path: Path,
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    directory = _trimmed(tmp_path / "lm", tied=True)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        transformers.AutoModelForCausalLM.from_pretrained(directory)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_trimming_again_keeps_the_name_and_the_memory_of_tying(tmp_path: Path, tied: bool) -> None:
+    drafter = Checkpoint.open(_trimmed(tmp_path / "lm", tied=tied))
+    smaller = DraftVocab(PART.ids[:5], V)
+    config = PLUGIN.trimmed_config(drafter.config, smaller, PLUGIN.head(drafter, None))
+    assert config["architectures"] == ["TrimmedLlamaForCausalLM"]
+    assert was_tied(config) is tied
+
+
+def test_all_ids_make_it_an_ordinary_model_again(tmp_path: Path) -> None:
+    drafter = Checkpoint.open(tiny_lm(tmp_path / "lm", tied=False))
+    once = PLUGIN.trimmed_config(drafter.config, PART, PLUGIN.head(drafter, None))
+    back = PLUGIN.trimmed_config(once, DraftVocab.full(V), PLUGIN.head(drafter, None))
+    assert back == dict(drafter.config) | {"draft_vocab_size": V}
+
+
+def test_cost_of_a_tied_one_before_and_after(tmp_path: Path) -> None:
+    before, after = tiny_lm(tmp_path / "lm"), _trimmed(tmp_path / "trimmed", tied=True)
+    trunk = _trunk(before)
+    for directory, rows in ((before, V), (after, K)):
+        assert PLUGIN.cost(Checkpoint.open(directory), None) == StepCost(
+            params=trunk + rows * H,
+            head_params=rows * H,
+            step_bytes=4 * (trunk + rows * H + H),
+            head_bytes=4 * rows * H,
+        )
+
+
+def test_cost_of_an_untied_one_before_and_after(tmp_path: Path) -> None:
+    before = tiny_lm(tmp_path / "lm", tied=False)
+    after = _trimmed(tmp_path / "trimmed", tied=False)
+    for directory, rows in ((before, V), (after, K)):
+        cost = PLUGIN.cost(Checkpoint.open(directory), None)
+        assert cost.params == _trunk(before) + V * H + rows * H
+        assert cost.step_bytes == 4 * (_trunk(before) + rows * H + H)
+
+
+def test_cost_at_another_precision(tmp_path: Path) -> None:
+    drafter = Checkpoint.open(tiny_lm(tmp_path / "lm"))
+    stored, halved = PLUGIN.cost(drafter, None), PLUGIN.cost(drafter, None, itemsize=2)
+    assert halved.params == stored.params
+    assert 2 * halved.step_bytes == stored.step_bytes
+    assert 2 * halved.head_bytes == stored.head_bytes
+
+
+def test_contradictions_are_refused(tmp_path: Path) -> None:
+    padded = edit(tiny_lm(tmp_path / "v"), config={"vocab_size": V + 1})
+    with pytest.raises(CheckpointError, match=f"vocab_size is {V + 1}, but .* has {V} rows"):
+        PLUGIN.head(Checkpoint.open(padded), None)
+    mapped = edit(tiny_lm(tmp_path / "m"), add={"d2t": PART.d2t})
+    with pytest.raises(CheckpointError, match="its head is its whole embedding"):
+        PLUGIN.head(Checkpoint.open(mapped), None)
+    lost = edit(_trimmed(tmp_path / "l", tied=True), drop=["lm_head.weight"])
+    with pytest.raises(CheckpointError, match=r"it has no lm_head\.weight"):
+        PLUGIN.head(Checkpoint.open(lost), None)
+
+
+def test_the_demo_drafter(demo_cache: Path) -> None:
+    cost = PLUGIN.cost(Checkpoint.open(locate("demo-lm")), None)
+    assert cost.params == 42_472_512
+    assert cost.head_share(4) == pytest.approx(0.667, abs=1e-3)
