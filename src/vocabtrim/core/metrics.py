@@ -209,6 +209,17 @@ class StepCost:
         """Return bytes read a draft step, averaged over a cycle of `gamma`."""
         return self.step_bytes + self.cycle_bytes / max(gamma, 1)
 
+    def with_head_rows(self, rows: int, before: int) -> StepCost:
+        """Return the cost once the head has `rows` in place of `before` rows."""
+        params, nbytes = self.head_params // before, self.head_bytes / before
+        return StepCost(
+            params=self.params - params * (before - rows),
+            head_params=params * rows,
+            step_bytes=self.step_bytes - round(nbytes * (before - rows)),
+            head_bytes=round(nbytes * rows),
+            cycle_bytes=self.cycle_bytes,
+        )
+
     def head_share(self, gamma: int) -> float:
         """Return the head's share of `bytes_per_draft`."""
         return self.head_bytes / self.bytes_per_draft(gamma)

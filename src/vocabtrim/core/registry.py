@@ -26,15 +26,13 @@ class Registry:
         package: Dotted name of the package that holds them; also the entry
             point group, as in `vocabtrim.rules`.
         noun: What one of them is called in messages.
-        apart: Modules of the package that are no plug-ins.
     """
 
     package: str
     noun: str
-    apart: tuple[str, ...] = ("base",)
 
     def names(self) -> list[str]:
-        """Return the keys, sorted; modules set apart and private ones are none.
+        """Return the keys, sorted; `base` and private modules are none.
 
         Raises:
             PluginError: A third party uses a name that is taken.
@@ -42,7 +40,7 @@ class Registry:
         own = {
             info.name
             for info in pkgutil.iter_modules(importlib.import_module(self.package).__path__)
-            if info.name not in self.apart and not info.name.startswith("_")
+            if info.name != "base" and not info.name.startswith("_")
         }
         foreign = [point.name for point in entry_points(group=self.package)]
         for name in foreign:

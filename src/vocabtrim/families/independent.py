@@ -146,7 +146,7 @@ class Independent:
 
         source = self.head(drafter, target)
         kept = source.held if vocab is None else vocab.over(source.held.vocab_size)
-        trunk = load_trunk(drafter.path, model.dtype)
+        trunk = load_trunk(drafter.path, model.dtype, model.device)
         return IndependentDrafter(trunk, read_head(source, kept, model.dtype))
 
     def tiny_checkpoint(

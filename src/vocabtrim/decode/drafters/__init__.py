@@ -1,0 +1,1 @@
+"""Drafters: what proposes tokens over a draft vocabulary."""
