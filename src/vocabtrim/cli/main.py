@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from vocabtrim.cli.count import count
+from vocabtrim.cli.demo import demo
 from vocabtrim.cli.eval import evaluate
 from vocabtrim.cli.generate import generate
 from vocabtrim.cli.inspect import inspect
@@ -63,6 +64,7 @@ app.command(rich_help_panel=WORK)(generate)
 app.command(rich_help_panel=WORK)(select)
 app.command(rich_help_panel=WORK)(trim)
 app.command("eval", rich_help_panel=WORK)(evaluate)
+app.command(rich_help_panel=LOOK)(demo)
 app.command(rich_help_panel=LOOK)(inspect)
 app.command(rich_help_panel=LOOK)(families)
 app.command(rich_help_panel=LOOK)(rules)

@@ -71,7 +71,7 @@ def speculate(
         drafter = None
     _check_ids(target, drafter, prompt_ids)
     began = clock()
-    columns = len(prompt_ids) + room + gamma + 1
+    columns = len(prompt_ids) + room
     target.begin(columns)
     reading = target.read(prompt_ids, last_only=True)
     tokens = [int(reading.logits[-1].argmax())]

@@ -72,12 +72,6 @@ class Target:
         weight: torch.Tensor = self.model.get_input_embeddings().weight
         return weight
 
-    @property
-    def head(self) -> torch.Tensor:
-        """[V, H] the LM head."""
-        weight: torch.Tensor = self.model.get_output_embeddings().weight
-        return weight
-
     def begin(self, columns: int) -> None:
         """Forget everything and make room for `columns` tokens."""
         self._cache = ColumnCache(1, columns)

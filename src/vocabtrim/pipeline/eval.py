@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from vocabtrim.core.errors import DecodeError
+from vocabtrim.core.errors import DecodeError, TokenizerMismatch
 from vocabtrim.core.metrics import AcceptCounts
 from vocabtrim.core.results import ArmCost, Decoded, RunResult, run_lines
 from vocabtrim.core.vocab import DraftVocab
@@ -27,6 +27,7 @@ from vocabtrim.families.base import family_of
 from vocabtrim.tensors.causal import target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tokens.prompts import Prompt, PromptEncoder
+from vocabtrim.tokens.tokenizer import fingerprint_of
 
 if TYPE_CHECKING:
     from vocabtrim.decode.chain import Generation
@@ -49,11 +50,14 @@ class Contender:
         name: As it is named in results.
         path: Its directory.
         vocab: The ids that it may draft; None for all that its head holds.
+        memory_delta_bytes: What trimming gained or freed, where `path` is a
+            drafter that was trimmed on disk.
     """
 
     name: str
     path: Path
     vocab: DraftVocab | None = None
+    memory_delta_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,13 +132,18 @@ def evaluate(
             of range.
         CheckpointError: A drafter is damaged or does not fit the target.
         VocabError: A drafter's head has no row for an id of its vocabulary.
+        TokenizerMismatch: A drafter or a vocabulary belongs to another tokenizer.
     """
     from vocabtrim.decode.model import load_model
 
     if not prompts or repeat < 1 or not gammas or min(gammas) < 0:
         raise DecodeError("eval needs a prompt, a repeat of 1 or more and a gamma of 0 or more")
+    if timed_prompts is not None and timed_prompts < 0:
+        raise DecodeError(f"timed_prompts must be 0 or more, found {timed_prompts}")
     encoder = PromptEncoder(target, raw=raw)
     texts = [encoder.encode(prompt).tolist() for prompt in prompts]
+    for contender in contenders:
+        _check_tokenizer(contender, encoder.tokenizer.fingerprint)
     model = load_model(target, dtype)
     arms = _arms(model, target, target_name or target.name, contenders, sorted(set(gammas)))
     bench = _Bench(prompts, texts, arms, max_new_tokens, progress or (lambda _done, _all: None))
@@ -290,6 +299,22 @@ class _Bench:
         return judge(arm.texts[index][0].token_ids, self.references[index], self.noise)
 
 
+def _check_tokenizer(contender: Contender, expected: str) -> None:
+    """Refuse a drafter or a vocabulary of another tokenizer, where it shows one."""
+    vocab = contender.vocab
+    shown = {
+        "drafter": fingerprint_of(contender.path),
+        "draft vocabulary": None if vocab is None else vocab.tokenizer,
+    }
+    for what, found in shown.items():
+        if found not in (None, expected):
+            raise TokenizerMismatch(
+                f"the {what} of {contender.name} was made with another tokenizer than the target's",
+                expected=expected,
+                found=str(found),
+            )
+
+
 def _arms(
     model: Any, target: Path, name: str, contenders: Sequence[Contender], gammas: Sequence[int]
 ) -> list[_Arm]:
@@ -309,7 +334,8 @@ def _arms(
         drafter = family.load_drafter(checkpoint, verifier, model, contender.vocab)
         cost = family.cost(checkpoint, verifier, itemsize=itemsize)
         kept = cost.with_head_rows(drafter.head.vocab.size, head.held.size)
-        gained = kept.head_bytes if head.origin.shared else kept.head_bytes - cost.head_bytes
+        copied = 0 if head.stays(drafter.head.vocab) else kept.head_bytes
+        gained = copied if head.origin.shared else kept.head_bytes - cost.head_bytes
         arm_cost = ArmCost(
             target=name,
             target_cost=held_by_target,
@@ -318,7 +344,7 @@ def _arms(
             family=family.name,
             K=drafter.head.vocab.size,
             drafter_cost=kept,
-            memory_delta_bytes=0 if contender.vocab is None else gained,
+            memory_delta_bytes=contender.memory_delta_bytes if contender.vocab is None else gained,
         )
         opened.append((arm_cost, Target(model, drafter.feature_layers), drafter))
     return arms + [

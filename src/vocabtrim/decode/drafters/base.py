@@ -78,6 +78,19 @@ class Drafter(Protocol):
         """
         ...
 
+    def follow(self, draft_ids: Sequence[int]) -> torch.Tensor:
+        """Return what the head reads at each depth if the drafts were these.
+
+        The cache is as before afterwards.
+
+        Args:
+            draft_ids: [n] ids, n may be 0.
+
+        Returns:
+            [n + 1, H] inputs of the head: the first before any draft.
+        """
+        ...
+
     def propose(self, length: int) -> list[int]:
         """Draft what follows the committed tokens.
 

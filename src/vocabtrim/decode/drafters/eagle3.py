@@ -126,21 +126,37 @@ class Eagle3Drafter:
             self._state = self._read(ids, fused)
 
     @torch.no_grad()
+    def follow(self, draft_ids: Sequence[int]) -> torch.Tensor:
+        """Return what the head reads before and after each of these drafts, [n + 1, H].
+
+        Raises:
+            DecodeError: Nothing was committed, so there is no state to start from.
+        """
+        states = [self._committed_state()]
+        for token in torch.tensor(list(draft_ids), device=self.embeddings.device):
+            states.append(self._read(token[None], states[-1][None]))
+        self._cache.crop(len(draft_ids))
+        return self._norm("norm", torch.stack(states))
+
+    @torch.no_grad()
     def propose(self, length: int) -> list[int]:
         """Draft `length` tokens; the cache keeps committed pairs only.
 
         Raises:
             DecodeError: Nothing was committed, so there is no state to start from.
         """
-        if self._state is None:
-            raise DecodeError("EAGLE-3 drafts from at least two committed tokens")
-        committed, state = len(self._cache), self._state
+        committed, state = len(self._cache), self._committed_state()
         draft = [self.head.best(self._norm("norm", state))]
         while len(draft) < length:
             state = self._read(draft[-1][None], state[None])
             draft.append(self.head.best(self._norm("norm", state)))
         self._cache.crop(len(self._cache) - committed)
         return [int(token) for token in draft]
+
+    def _committed_state(self) -> torch.Tensor:
+        if self._state is None:
+            raise DecodeError("EAGLE-3 drafts from at least two committed tokens")
+        return self._state
 
     def _read(self, token_ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Pass pairs of T tokens and [T, H] features; return the last state, [H]."""

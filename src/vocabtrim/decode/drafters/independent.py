@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.decode.cache import ColumnCache
@@ -59,19 +60,28 @@ class IndependentDrafter:
         self._unread.extend(token_ids)
 
     @torch.no_grad()
+    def follow(self, draft_ids: Sequence[int]) -> torch.Tensor:
+        """Return what the head reads before and after each of these drafts, [n + 1, H]."""
+        ids = torch.tensor([*self._unread, *draft_ids], device=self.trunk.device)
+        states = self._read(ids)[-len(draft_ids) - 1 :]
+        self._unread = []
+        self._cache.crop(len(draft_ids))
+        return states
+
+    @torch.no_grad()
     def propose(self, length: int) -> list[int]:
         """Draft `length` tokens; the cache keeps committed tokens only."""
         committed = len(self._cache) + len(self._unread)
-        hidden = self._read(torch.tensor(self._unread, device=self.trunk.device))
+        hidden = self._read(torch.tensor(self._unread, device=self.trunk.device))[-1]
         self._unread = []
         draft = [self.head.best(hidden)]
         while len(draft) < length:
-            draft.append(self.head.best(self._read(draft[-1][None])))
+            draft.append(self.head.best(self._read(draft[-1][None])[-1]))
         self._cache.crop(len(self._cache) - committed)
         return [int(token) for token in draft]
 
     def _read(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Pass [T] ids; return the last hidden state, [H]."""
+        """Pass [T] ids; return their hidden states, [T, H]."""
         begin, count = len(self._cache), token_ids.shape[0]
         positions = torch.arange(begin, begin + count, device=token_ids.device)
         outcome = self.trunk(
@@ -81,8 +91,8 @@ class IndependentDrafter:
             use_cache=True,
         )
         self._cache.advance(count)
-        state: torch.Tensor = outcome.last_hidden_state[0, -1]
-        return state
+        states: torch.Tensor = outcome.last_hidden_state[0]
+        return states
 
 
 def load_trunk(directory: Path, dtype: torch.dtype, device: torch.device) -> Any:
@@ -106,8 +116,9 @@ def load_trunk(directory: Path, dtype: torch.dtype, device: torch.device) -> Any
     logging.set_verbosity_error()
     try:
         trunk, told = AutoModel.from_pretrained(directory, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, KeyError) as fault:
-        raise DecodeError(f"{directory}: transformers cannot load its trunk ({fault})") from fault
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as fault:
+        reason = str(fault).strip().splitlines()[0]
+        raise DecodeError(f"{directory}: transformers cannot load its trunk ({reason})") from fault
     finally:
         logging.set_verbosity(before)
     if missing := sorted(told["missing_keys"]):

@@ -1,0 +1,1 @@
+"""What decoding would have come to, without decoding again."""
