@@ -20,6 +20,7 @@ SCRIPTS = [
 ]
 TESTED_ELSEWHERE: dict[str, str] = {
     "__main__.py": "test_python_dash_m_is_the_command, below",
+    "cli/options.py": "tests/cli/test_main.py: every verb shows them in its help",
 }
 """Modules without a test file of their name, each with where it is tested."""
 PLUG_IN_PACKAGES = ("families", "rules", "sources")

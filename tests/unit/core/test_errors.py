@@ -1,0 +1,52 @@
+"""Errors carry their facts as fields, and an exit code each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vocabtrim.core import errors
+
+
+def test_calibration_errors_name_file_and_line() -> None:
+    fault = errors.CalibrationError("it is no JSON", path="a.jsonl", line=7)
+    assert str(fault) == "a.jsonl, line 7: it is no JSON"
+    assert (fault.path, fault.line) == ("a.jsonl", 7)
+    assert str(errors.CalibrationError("it is empty", path="a.jsonl")) == "a.jsonl: it is empty"
+    assert str(errors.CalibrationError("nothing was given")) == "nothing was given"
+
+
+def test_a_mismatch_shows_both_fingerprints() -> None:
+    fault = errors.TokenizerMismatch(
+        "no", expected="sha256:" + "a" * 64, found="sha256:" + "b" * 64
+    )
+    assert "sha256:aaaaaaaaaaaa… against sha256:bbbbbbbbbbbb…" in str(fault)
+
+
+def test_checkpoint_errors_name_the_place() -> None:
+    assert str(errors.CheckpointError("it is damaged", path="/d")) == "/d: it is damaged"
+    assert str(errors.CheckpointError("it is damaged")) == "it is damaged"
+
+
+def test_what_exists_says_how_to_replace_it() -> None:
+    assert str(errors.OutputExists(Path("/d"))) == "/d exists; give --force to replace it"
+
+
+def test_a_missing_extra_says_how_to_get_it() -> None:
+    fault = errors.MissingExtra("decoding needs torch", "torch")
+    assert str(fault) == "decoding needs torch: run `pip install vocabtrim[torch]`"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.VocabtrimError, 2),
+        (errors.DecodeError, 2),
+        (errors.EnvironmentFailure, 1),
+        (errors.NotLossless, 3),
+        (errors.Unfinished, 4),
+    ],
+)
+def test_exit_codes(error: type[errors.VocabtrimError], code: int) -> None:
+    assert error("x").exit_code == code

@@ -1,0 +1,88 @@
+"""The demo at a small scale: every phase, on the real pair."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vocabtrim.core.errors import OutputExists
+from vocabtrim.core.manifest import DIRECTORY_MANIFEST
+from vocabtrim.pipeline import demo as module
+from vocabtrim.tensors.checkpoint import Checkpoint
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, demo_cache: Path) -> None:
+    """Cut the demo down to seconds."""
+    for name, value in {
+        "NEW_TOKENS": 8,
+        "SIZES": (1024, 4096),
+        "COUNTED_PROMPTS": 2,
+        "CHOOSING_PROMPTS": 2,
+        "HELD_OUT_PROMPTS": 2,
+        "TIMED_PROMPTS": 1,
+        "REPEAT": 1,
+    }.items():
+        monkeypatch.setattr(module, name, value)
+
+
+def test_the_whole_work_leaves_its_files_and_can_be_done_again(small: None, tmp_path: Path) -> None:
+    said: list[str] = []
+    output = tmp_path / "demo"
+    for _ in range(2):
+        result = module.demo(output, say=said.append)
+    assert result.evaluation.is_lossless
+    report = json.loads((output / module.REPORT).read_text(encoding="utf-8"))
+    arms = [(run["drafter"], run["K"]) for run in report["runs"]]
+    chosen = {choice["drafter"]: choice["K"] for choice in report["demo"]["choices"]}
+    assert arms == [
+        (None, None),
+        ("demo-eagle3", 49_152),
+        ("demo-eagle3", chosen["demo-eagle3"]),
+        ("demo-lm", 49_152),
+        ("demo-lm", chosen["demo-lm"]),
+    ]
+    for choice in report["demo"]["choices"]:
+        best = max(choice["candidates"], key=lambda one: one["mbsu"])
+        assert best["K"] == choice["K"]
+        assert [one["K"] for one in choice["candidates"]] == [1024, 4096, 49_152]
+    assert list(report["demo"]["seconds"]) == [
+        "set-up",
+        "generate",
+        "count",
+        "choose K",
+        "select and trim",
+        "prove and measure",
+    ]
+    for name in module.DRAFTERS:
+        assert Checkpoint.open(output / name).config["draft_vocab_size"] == chosen[name]
+    assert report["demo"]["counted_tokens"] > 100_000
+    assert any("best         K = " in line for line in said)
+
+
+def test_no_prompt_is_both_calibrated_on_and_held_out(tmp_path: Path) -> None:
+    counted, choosing, held_out = (
+        {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()}
+        for path in module._prompts(tmp_path)
+    )
+    assert len(counted) == module.COUNTED_PROMPTS
+    assert len(choosing) == module.CHOOSING_PROMPTS
+    assert len(held_out) == module.HELD_OUT_PROMPTS
+    assert not counted & choosing
+    assert not (counted | choosing) & held_out
+
+
+def test_prompts_come_from_every_domain(tmp_path: Path) -> None:
+    for path in module._prompts(tmp_path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len({json.loads(line)["domain"] for line in lines}) == 8
+
+
+def test_a_directory_of_yours_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "diary.txt").write_text("dear")
+    with pytest.raises(OutputExists):
+        module.demo(tmp_path)
+    assert (tmp_path / "diary.txt").read_text() == "dear"
+    assert not (tmp_path / DIRECTORY_MANIFEST).exists()
