@@ -58,7 +58,7 @@ def test_every_module_has_a_test_file_of_its_name(path: Path) -> None:
 def test_every_unit_test_file_has_a_module_of_its_name() -> None:
     for test in (ROOT / "tests" / "unit").rglob("test_*.py"):
         within = test.relative_to(ROOT / "tests" / "unit")
-        home = ROOT if within.parts[0] == "tools" else PACKAGE
+        home = ROOT if within.parts[0] in ("tools", "recipes", "benchmarks") else PACKAGE
         assert (home / within.parent / within.name.removeprefix("test_")).is_file(), within
 
 

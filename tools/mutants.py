@@ -32,6 +32,7 @@ from typing import NoReturn
 
 import hypothesis
 import pytest
+
 from tools.mutations import Mutant, mutants_of
 
 
@@ -54,8 +55,21 @@ SUBJECTS = (
         "src/vocabtrim/rules/*.py",
         ("tests/unit/rules/test_{name}.py", "tests/contract/test_every_rule.py"),
     ),
+    Subject("src/vocabtrim/decode/accept.py", ("tests/unit/decode/test_accept.py",)),
+    Subject("src/vocabtrim/decode/chain.py", ("tests/unit/decode/test_chain.py",)),
+    Subject("src/vocabtrim/decode/drafters/base.py", ("tests/unit/decode/drafters/test_base.py",)),
 )
-PRELOAD = ("hypothesis.extra.numpy", "numpy", "safetensors.numpy")
+PRELOAD = (
+    "hypothesis.extra.numpy",
+    "numpy",
+    "safetensors.numpy",
+    "torch",
+    "transformers.models.gemma3.modeling_gemma3",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.mistral.modeling_mistral",
+    "transformers.models.auto",
+    "transformers.generation",
+)
 """Imported once before the forks; no part of the package under test."""
 
 NEVER_IMPORTED = 90

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Command
 
+from tests.cli.conftest import Command
 from vocabtrim.core.counts_file import read_counts
 
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Command
 
+from tests.cli.conftest import Command
 from vocabtrim.core.vocab_file import read_vocab
 
 

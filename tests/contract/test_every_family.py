@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import H, V, raw_tensors, tiny_target
 
+from tests.tiny import H, V, raw_tensors, tiny_target
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import FAMILIES, DrafterFamily, family_of
 from vocabtrim.pipeline.trim import trim

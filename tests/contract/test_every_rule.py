@@ -7,8 +7,8 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
-from tests.unit.rules.evidence import NONE, evidence_of
 
+from tests.unit.rules.evidence import NONE, evidence_of
 from vocabtrim.rules.base import RULES, parse_rule, usage
 
 PLAUSIBLE: dict[type, Any] = {int: 3, float: 0.5, bool: True, str: "x"}

@@ -160,6 +160,7 @@ class Eagle3:
         tensors = read_tensors(drafter, model.dtype, without=_NOT_TRUNK - {EMBEDDING})
         embeddings = tensors.pop(EMBEDDING, model.get_input_embeddings().weight)
         layers = feature_layers(drafter.config, target.integer("num_hidden_layers"))
+        _check_widths(drafter, len(layers), model.get_input_embeddings().weight.shape[1])
         head = read_head(source, kept, model.dtype)
         return Eagle3Drafter(drafter.config, tensors, embeddings, head, layers)
 
@@ -206,6 +207,17 @@ class Eagle3:
             **{f"midlayer.{name}.weight": shape for name, shape in layer.items()},
         }
         write_tiny(directory, config, shapes, seed)
+
+
+def _check_widths(drafter: Checkpoint, states: int, hidden: int) -> None:
+    """Refuse a drafter whose fusion layer reads other states than the target has."""
+    reads = drafter.tensor(FUSION).shape[-1]
+    if reads != states * hidden:
+        raise CheckpointError(
+            f"{FUSION} reads {reads} values, but {states} hidden states of the target have "
+            f"{states * hidden}: it was trained for another target",
+            path=drafter.path,
+        )
 
 
 def _check_whole(drafter: Checkpoint, V: int) -> None:

@@ -30,6 +30,7 @@ SOURCES = Registry("vocabtrim.sources", "calibration source")
 
 BOM = b"\xef\xbb\xbf"
 HEAD_BYTES = 1 << 16
+ABOUT_THE_DATA = ("README", "LICENSE")
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
@@ -136,8 +137,9 @@ def find_files(data: Sequence[str | Path]) -> list[Path]:
     """Return the files that were asked for, each once, sorted by name.
 
     Args:
-        data: Files; directories, searched to the bottom without hidden files;
-            patterns with `*`, `?`, `[…]` and `**`.
+        data: Files; directories, searched to the bottom without hidden files and
+            without what describes the data (`README*`, `LICENSE*`); patterns with
+            `*`, `?`, `[…]` and `**`.
 
     Raises:
         CalibrationError: An argument leads to no file.
@@ -157,7 +159,7 @@ def _files_of(path: Path) -> list[Path]:
         found = [
             file
             for file in path.rglob("*")
-            if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
+            if file.is_file() and not _is_beside_the_data(file.relative_to(path))
         ]
         if not found:
             raise CalibrationError("there are no files in this directory", path=path)
@@ -169,6 +171,12 @@ def _files_of(path: Path) -> list[Path]:
     if not matching:
         raise CalibrationError("no such file or directory, and no file matches it", path=path)
     return [file for one in matching for file in _files_of(Path(one))]
+
+
+def _is_beside_the_data(within: Path) -> bool:
+    """Whether a file of a directory is hidden, or describes the data."""
+    hidden = any(part.startswith(".") for part in within.parts)
+    return hidden or within.name.upper().startswith(ABOUT_THE_DATA)
 
 
 def as_ids(values: Sequence[int]) -> NDArray[np.int64]:

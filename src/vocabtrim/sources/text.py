@@ -1,7 +1,7 @@
 """Plain text: one file is one document.
 
 Bytes are decoded as UTF-8 and otherwise left as they are, carriage returns too;
-only a byte-order mark at the start is dropped. A file beyond 16 MiB is cut into
+only a byte-order mark at the start is dropped. A file beyond 4 MiB is cut into
 several documents, so that memory stays bounded: after the last line end that no
 white space follows (a tokenizer may take line ends and indentation as one
 token); without such a one after any line end, then before a space, then
@@ -33,7 +33,7 @@ class Text:
         piece_bytes: Longest document; a longer file is cut.
     """
 
-    piece_bytes: int = 16 << 20
+    piece_bytes: int = 4 << 20
 
     summary = "plain UTF-8 text, one document a file"
     example = b"One document,\non two lines.\n"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from vocabtrim.tokens.declared import Declared, read_declared
 
 GGUF_MAGIC = b"GGUF"
 GGUF_UNUSED = 5  # llama.cpp's token type of the rows with which it fills holes
+SLICE_CHARACTERS = 1 << 20
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -137,8 +138,11 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return the ids of each text, as `encode` does, on all cores."""
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        return [
+            np.array(encoding.ids, dtype=np.int64)
+            for run in _slices(texts)
+            for encoding in self._backend.encode_batch_fast(run, add_special_tokens=False)
+        ]
 
     def encode_with_offsets(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ids [T] int64 and offsets [T, 2] int64.
@@ -158,13 +162,13 @@ class Tokenizer:
         self, texts: Sequence[str]
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Return what `encode_with_offsets` does for each text, on all cores."""
-        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         return [
             (
                 np.array(encoding.ids, dtype=np.int64),
                 np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
             )
-            for encoding in encodings
+            for run in _slices(texts)
+            for encoding in self._backend.encode_batch(run, add_special_tokens=False)
         ]
 
     def _known_eos(self, declared: Declared) -> tuple[tuple[int, ...], list[str]]:
@@ -248,6 +252,24 @@ def _gguf_fingerprint(path: Path) -> str | None:
             for position, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
         ]
     )
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the texts in runs that are long enough for all cores and no longer.
+
+    The library's encodings take more than a hundred bytes a character, so only
+    those of one run are held at a time.
+    """
+    run: list[str] = []
+    length = 0
+    for text in texts:
+        run.append(text)
+        length += len(text)
+        if length >= SLICE_CHARACTERS:
+            yield run
+            run, length = [], 0
+    if run:
+        yield run
 
 
 def _renumbered(text: str, backend: Backend) -> list[str]:

@@ -164,6 +164,27 @@ def test_bytes_read_once_a_cycle_are_spread_over_the_draft() -> None:
     assert mbsu(2.0, 0.11, 0) == 2.0
 
 
+def test_a_head_of_fewer_rows_costs_less_and_everything_else_the_same() -> None:
+    # 8 rows of width 4 with a bias, two bytes a weight, beside a trunk of 100 weights
+    full = StepCost(params=140, head_params=40, step_bytes=300, head_bytes=80, cycle_bytes=12)
+    assert full.with_head_rows(3, 8) == StepCost(
+        params=115, head_params=15, step_bytes=250, head_bytes=30, cycle_bytes=12
+    )
+    assert full.with_head_rows(8, 8) == full
+    assert full.with_head_rows(3, 8).with_head_rows(1, 3) == full.with_head_rows(1, 8)
+    assert full.with_head_rows(3, 8).with_head_rows(8, 3) == full
+
+
+def test_rows_of_a_quantised_head_need_not_be_whole_bytes() -> None:
+    # 3 rows of 4.5 bits a weight: 9 bytes a row of 16
+    full = StepCost(params=148, head_params=48, step_bytes=127, head_bytes=27)
+    assert full.with_head_rows(1, 3).head_bytes == 9
+    odd = StepCost(params=13, head_params=3, step_bytes=20, head_bytes=10)
+    assert odd.with_head_rows(2, 3) == StepCost(
+        params=12, head_params=2, step_bytes=17, head_bytes=7
+    )
+
+
 def test_interval_holds_the_pooled_value_and_narrows() -> None:
     generator = np.random.default_rng(0)
     prompts = [

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.tiny_models import KINDS, V, random_ids, reference_greedy, tiny_model
 
+from tests.tiny_models import KINDS, V, random_ids, reference_greedy, tiny_model
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.decode import batch
 from vocabtrim.decode.batch import Completion, Request, generate_batched

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny_models import KINDS, WINDOW, random_ids, tiny_model
 
+from tests.tiny_models import KINDS, WINDOW, random_ids, tiny_model
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.decode.cache import ColumnCache
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import tiny_eagle3, tiny_lm, tiny_target
-from tests.tiny_models import KINDS, tiny_model
 from transformers import LlamaConfig, Qwen3NextConfig
 from transformers.utils import logging
 
+from tests.tiny import tiny_eagle3, tiny_lm, tiny_target
+from tests.tiny_models import KINDS, tiny_model
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.decode.model import check_positional, context_length, eos_ids, load_model
 

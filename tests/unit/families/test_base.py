@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import edit, raw_tensors, tiny_eagle3, tiny_lm
 
+from tests.tiny import edit, raw_tensors, tiny_eagle3, tiny_lm
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.families.base import FAMILIES, family_of, known_families, write_tiny
 from vocabtrim.tensors.checkpoint import Checkpoint

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.tiny import (
     H,
     V,
@@ -19,12 +21,12 @@ from tests.tiny import (
     write_raw,
     write_sparse,
 )
-
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.metrics import StepCost, relative_cost
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import write_tiny
 from vocabtrim.families.eagle3 import PLUGIN
+from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.causal import target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head_source import HeadOrigin
@@ -229,3 +231,67 @@ def test_the_demo_drafter(demo_cache: Path) -> None:
     assert target_cost(target).params == 134_515_008
     assert relative_cost(cost, target_cost(target)) == pytest.approx(0.4588, abs=1e-4)
     assert cost.head_share(4) == pytest.approx(0.867, abs=1e-3)
+
+
+def opened(directory: Path, target: Checkpoint, vocab: DraftVocab | None = None) -> Any:
+    """Open a drafter for decoding on a tiny target."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(target.path)
+    return PLUGIN.load_drafter(Checkpoint.open(directory), target, model, vocab)
+
+
+def first_drafts(drafter: Any) -> list[int]:
+    import torch
+
+    drafter.begin(30)
+    generator = torch.Generator().manual_seed(0)
+    drafter.commit(list(range(3, 13)), torch.randn(9, 3 * H, generator=generator))
+    draft: list[int] = drafter.propose(5)
+    return draft
+
+
+def test_it_opens_for_decoding_with_the_matrices_of_the_target(
+    tmp_path: Path, target: Checkpoint
+) -> None:
+    torch = pytest.importorskip("torch")
+    drafter = opened(tiny_eagle3(tmp_path / "d"), target)
+    rows = torch.from_numpy(numbers(raw_tensors(target.path)["model.embed_tokens.weight"]).copy())
+    assert drafter.feature_layers == (1, 2, 3)
+    assert drafter.head.vocab.is_full
+    assert torch.equal(drafter.head.weight, rows)
+    assert torch.equal(drafter.embeddings, rows)
+
+
+def test_it_opens_for_decoding_with_matrices_of_its_own(tmp_path: Path, target: Checkpoint) -> None:
+    torch = pytest.importorskip("torch")
+    directory = tiny_eagle3(tmp_path / "d", ids=IDS, own_embedding=True)
+    drafter = opened(directory, target)
+    assert drafter.head.vocab.ids.tolist() == IDS
+    for found, name in (
+        (drafter.head.weight, "lm_head.weight"),
+        (drafter.embeddings, "embed_tokens.weight"),
+    ):
+        expected = torch.from_numpy(numbers(raw_tensors(directory)[name]).copy())
+        assert torch.equal(found, expected)
+
+
+def test_trimmed_on_disk_it_drafts_as_trimmed_in_memory(tmp_path: Path, target: Checkpoint) -> None:
+    torch = pytest.importorskip("torch")
+    directory, vocab = tiny_eagle3(tmp_path / "d"), DraftVocab.from_ids(IDS, V)
+    trim(directory, vocab, tmp_path / "out", target=target.path)
+    memory = opened(directory, target, vocab)
+    disk = opened(tmp_path / "out", target)
+    assert torch.equal(memory.head.weight, disk.head.weight)
+    assert memory.head.vocab.ids.tolist() == disk.head.vocab.ids.tolist() == IDS
+    assert first_drafts(memory) == first_drafts(disk)
+    assert set(first_drafts(disk)) <= set(IDS)
+
+
+def test_a_drafter_of_another_target_is_refused(tmp_path: Path) -> None:
+    wider = Checkpoint.open(tiny_target(tmp_path / "wide", hidden=2 * H))
+    with pytest.raises(CheckpointError, match="trained for another target"):
+        opened(tiny_eagle3(tmp_path / "shared"), wider)
+    own = tiny_eagle3(tmp_path / "own", ids=IDS, own_embedding=True)
+    with pytest.raises(CheckpointError, match=r"reads 96 values, but 3 hidden states .* have 192"):
+        opened(own, wider)

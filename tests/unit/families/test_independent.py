@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import H, V, edit, numbers, raw_tensors, tiny_eagle3, tiny_lm
 
-from vocabtrim.core.errors import CheckpointError
+from tests.tiny import H, V, edit, numbers, raw_tensors, tiny_eagle3, tiny_lm
+from vocabtrim.core.errors import CheckpointError, VocabError
 from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.independent import PLUGIN, was_tied
@@ -140,6 +140,51 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     lost = edit(_trimmed(tmp_path / "l", tied=True), drop=["lm_head.weight"])
     with pytest.raises(CheckpointError, match=r"it has no lm_head\.weight"):
         PLUGIN.head(Checkpoint.open(lost), None)
+
+
+def test_it_opens_for_decoding_trimmed_in_memory_or_on_disk(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = pytest.importorskip("transformers").AutoModelForCausalLM.from_pretrained(
+        tiny_lm(tmp_path / "target", seed=9)
+    )
+    target = Checkpoint.open(tmp_path / "target")
+    for tied in (True, False):
+        whole = Checkpoint.open(tiny_lm(tmp_path / f"lm{tied}", tied=tied))
+        cut = Checkpoint.open(_trimmed(tmp_path / f"cut{tied}", tied=True))
+        full = PLUGIN.load_drafter(whole, target, model, None)
+        assert full.head.vocab.is_full
+        name = EMBEDDING if tied else "lm_head.weight"
+        own = torch.from_numpy(numbers(raw_tensors(whole.path)[name]).copy())
+        assert torch.equal(full.head.weight, own)
+        part = PLUGIN.load_drafter(whole, target, model, PART)
+        assert part.head.vocab == PART
+        assert torch.equal(part.head.weight, own[torch.from_numpy(PART.ids.copy())])
+        if tied:
+            drafters = [part, PLUGIN.load_drafter(cut, target, model, None)]
+            assert torch.equal(drafters[0].head.weight, drafters[1].head.weight)
+            drafts = []
+            for drafter in drafters:
+                drafter.begin(40)
+                drafter.commit(list(range(3, 20)), None)
+                drafts.append(drafter.propose(6))
+            assert drafts[0] == drafts[1]
+            assert set(drafts[0]) <= set(PART.ids.tolist())
+
+
+def test_a_vocabulary_that_its_head_cannot_serve(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    model = pytest.importorskip("transformers").AutoModelForCausalLM.from_pretrained(
+        tiny_lm(tmp_path / "target")
+    )
+    target = Checkpoint.open(tmp_path / "target")
+    cut = Checkpoint.open(_trimmed(tmp_path / "cut", tied=True))
+    with pytest.raises(VocabError, match="1 of 2 ids have no row in the head"):
+        PLUGIN.load_drafter(cut, target, model, DraftVocab.from_ids([3, 4], V))
+    with pytest.raises(VocabError, match="found 3 to 96"):
+        PLUGIN.load_drafter(cut, target, model, DraftVocab.from_ids([3, V], V + 1))
+    # another padding of the same ids is no other vocabulary
+    padded = DraftVocab.from_ids([3, 6], V + 64)
+    assert PLUGIN.load_drafter(cut, target, model, padded).head.vocab.vocab_size == V
 
 
 def test_the_demo_drafter(demo_cache: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Backend
+
 from tests.outside_data import outside_files
 from tests.real_tokenizers import NAMES, real_directory
 from tests.tiny_tokenizer import ADDED, backend, write_tokenizer
-from tokenizers import Tokenizer as Backend
-
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
 from vocabtrim.core.errors import (

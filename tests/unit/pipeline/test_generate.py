@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny_models import reference_greedy, write_target
 from transformers import AutoModelForCausalLM
 
+from tests.tiny_models import reference_greedy, write_target
 from vocabtrim.core.errors import (
     ArtifactError,
     DecodeError,

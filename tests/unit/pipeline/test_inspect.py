@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.tiny import (
     H,
     V,
@@ -18,7 +19,6 @@ from tests.tiny import (
     tiny_lm,
     tiny_target,
 )
-
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import write_counts
 from vocabtrim.core.errors import ArtifactError, CheckpointError

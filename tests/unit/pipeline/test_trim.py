@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
 from tests.tiny import (
     WATCH_MEMORY,
     H,
@@ -26,8 +28,6 @@ from tests.tiny import (
     tiny_target,
     write_sparse,
 )
-from tokenizers import Tokenizer, models
-
 from vocabtrim.core.errors import (
     CheckpointError,
     OutputExists,

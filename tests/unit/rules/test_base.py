@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.rules.evidence import NONE
 
+from tests.unit.rules.evidence import NONE
 from vocabtrim.core.counts import SpecialIds, TokenCounts
 from vocabtrim.core.errors import PluginError, TokenizerMismatch, VocabError
 from vocabtrim.rules.base import RULES, Evidence, SelectionRule, parse_rule, rows_asked, take, usage

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.unit.rules.evidence import NONE, evidence_of
 
+from tests.unit.rules.evidence import NONE, evidence_of
 from vocabtrim.rules.top_k import TopK
 
 

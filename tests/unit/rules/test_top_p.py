@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.unit.rules.evidence import NONE, evidence_of
 
+from tests.unit.rules.evidence import NONE, evidence_of
 from vocabtrim.core.errors import VocabError
 from vocabtrim.rules.top_p import TopP
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vocabtrim.core.errors import CalibrationError
-from vocabtrim.sources.base import SOURCES, find_files, holds_records, source_of
+from vocabtrim.sources.base import find_files, holds_records, source_of
 from vocabtrim.sources.jsonl import Jsonl
 from vocabtrim.sources.text import Text
 
@@ -118,5 +118,11 @@ def test_two_sources_for_one_file_are_refused(
         source_of(path)
 
 
-def test_prompts_are_no_calibration_source() -> None:
-    assert SOURCES.names() == ["jsonl", "text"]
+def test_what_describes_a_directory_is_not_part_of_its_data(tmp_path: Path) -> None:
+    for name in ("data.jsonl", "README.md", "LICENSE", "notes/readme.txt", "notes/more.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    found = [path.relative_to(tmp_path).as_posix() for path in find_files([tmp_path])]
+    assert found == ["data.jsonl", "notes/more.txt"]
+    # named by itself it is data like any other
+    assert find_files([tmp_path / "README.md"]) == [tmp_path / "README.md"]

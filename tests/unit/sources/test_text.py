@@ -95,5 +95,5 @@ def test_what_is_not_utf8_is_refused_with_its_line(
         read(tmp_path / "x", content, Text(8))
 
 
-def test_the_rule_of_the_package_is_16_mib() -> None:
-    assert PLUGIN.piece_bytes == 16 * 1024 * 1024
+def test_the_rule_of_the_package_is_4_mib() -> None:
+    assert PLUGIN.piece_bytes == 4 * 1024 * 1024

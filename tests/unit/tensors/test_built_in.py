@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import numbers, raw_tensors
 
+from tests.tiny import numbers, raw_tensors
 from vocabtrim.core.errors import EnvironmentFailure
 from vocabtrim.core.manifest import file_hash
 from vocabtrim.tensors import built_in

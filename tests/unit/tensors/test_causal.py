@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import H, V, edit, in_bfloat16, numbers, raw_tensors, tiny_eagle3, tiny_target
 
+from tests.tiny import H, V, edit, in_bfloat16, numbers, raw_tensors, tiny_eagle3, tiny_target
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors.causal import causal_layout, has_causal_layout, target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.tiny import (
     H,
     V,
@@ -22,7 +23,6 @@ from tests.tiny import (
     tiny_target,
     write_raw,
 )
-
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors import checkpoint as module
 from vocabtrim.tensors.checkpoint import Checkpoint

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.tiny import H, V, numbers, raw_tensors, tiny_lm
 
+from tests.tiny import H, V, numbers, raw_tensors, tiny_lm
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.gguf_file import GgufFile, bfloat16_bits, convert_gguf, is_gguf

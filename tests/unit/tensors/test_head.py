@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import V, tiny_lm
 
+from tests.tiny import V, tiny_lm
 from vocabtrim.core.errors import CheckpointError, PluginError
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head import PACKINGS, HeadTensor, select_rows

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import H, V, edit, tiny_eagle3, tiny_lm, tiny_target
 
+from tests.tiny import H, V, edit, tiny_eagle3, tiny_lm, tiny_target
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.tensors.causal import causal_layout

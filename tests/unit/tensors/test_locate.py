@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.tiny import tiny_lm
 
+from tests.tiny import tiny_lm
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors import built_in
 from vocabtrim.tensors import locate as module

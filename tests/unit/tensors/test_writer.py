@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from tests.tiny import WATCH_MEMORY, in_bfloat16, raw_tensors, tiny_lm, write_sparse
 
+from tests.tiny import WATCH_MEMORY, in_bfloat16, raw_tensors, tiny_lm, write_sparse
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.writer import CheckpointWriter

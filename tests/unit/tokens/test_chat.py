@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.chat_templates import TEMPLATES
 from tests.outside_data import outside_files
 from tests.real_tokenizers import NAMES, opened, opened_by_transformers
 from tests.tiny_tokenizer import ADDED, tokenizer
-
 from vocabtrim.core.errors import CalibrationError, TokenizerError
 from vocabtrim.tokens.chat import (
     LEFT_OUT,

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tokenizers import Tokenizer as Backend
+
 from tests.outside_data import outside_files
 from tests.real_tokenizers import NAMES, opened, real_directory
 from tests.tiny_tokenizer import backend, tokenizer, write_tokenizer
-from tokenizers import Tokenizer as Backend
-
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.tokens.chat import NO_ASSISTANT
 from vocabtrim.tokens.counting import NO_EOS, BatchCounter, count_ids

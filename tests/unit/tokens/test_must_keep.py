@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.chat_templates import TEMPLATES
 from tests.real_tokenizers import opened
 from tests.tiny_tokenizer import ADDED, tokenizer, write_tokenizer
-
 from vocabtrim.core.counts import SpecialIds
 from vocabtrim.tokens.must_keep import special_ids
 from vocabtrim.tokens.tokenizer import Tokenizer

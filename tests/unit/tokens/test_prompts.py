@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny_models import write_tokenizer
 
+from tests.tiny_models import write_tokenizer
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.tokens.prompts import Prompt, PromptEncoder, read_prompts
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from jinja2 import TemplateError
-from tests.real_tokenizers import NAMES, opened, opened_by_transformers
 
+from tests.real_tokenizers import NAMES, opened, opened_by_transformers
 from vocabtrim.core.errors import TokenizerError
 from vocabtrim.tokens.template import RENDER_FAULTS, ChatTemplate
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.real_tokenizers import NAMES, VOCAB_SIZES, opened, real_directory, real_gguf
-from tests.tiny_tokenizer import ADDED, MERGES, backend, tokenizer, write_tokenizer
 from tokenizers import Tokenizer as Backend
 
+from tests.real_tokenizers import NAMES, VOCAB_SIZES, opened, real_directory, real_gguf
+from tests.tiny_tokenizer import ADDED, MERGES, backend, tokenizer, write_tokenizer
 from vocabtrim.core.errors import TokenizerError
+from vocabtrim.tokens import tokenizer as module
 from vocabtrim.tokens.tokenizer import Tokenizer, fingerprint_of, fingerprint_tokens
 
 V = 256 + len(MERGES) + len(ADDED)
@@ -103,6 +104,16 @@ def test_offsets_cover_the_text_and_batches_equal_single_texts(
     assert covered == set(range(len(text)))
 
 
+def test_slices_of_a_batch_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tokenizer(tmp_path)
+    expected = [made.encode(text).tolist() for text in TEXTS * 3]
+    for characters in (1, 20, 10_000):
+        monkeypatch.setattr(module, "SLICE_CHARACTERS", characters)
+        assert [ids.tolist() for ids in made.encode_batch(TEXTS * 3)] == expected
+        found = made.encode_batch_with_offsets(TEXTS * 3)
+        assert [ids.tolist() for ids, _ in found] == expected
+
+
 def test_offsets_count_characters_and_parts_of_one_have_all_of_it(tmp_path: Path) -> None:
     _, offsets = tokenizer(tmp_path).encode_with_offsets("é🙂x")
     assert offsets.tolist() == [[0, 1]] * 2 + [[1, 2]] * 4 + [[2, 3]]
@@ -136,6 +147,11 @@ def test_token_text_is_readable_where_a_token_is_text(tmp_path: Path) -> None:
     assert made.token_text(made.encode(" a")[0]) == " a"
     assert made.token_text(made.encode("🙂")[0]) == "ð"
     assert made.token_text(V - 3) == "<|im_end|>"
+
+
+def test_decoding_leaves_special_tokens_out(tmp_path: Path) -> None:
+    made = tokenizer(tmp_path)
+    assert made.decode(made.encode("the 🙂<|im_end|>\n")) == "the 🙂\n"
 
 
 def test_the_fingerprint_is_of_the_list_alone(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.chat_templates import TEMPLATES
 
+from tests.chat_templates import TEMPLATES
 from vocabtrim.tokens.template import RENDER_FAULTS, ChatTemplate
 from vocabtrim.tokens.turns import Probe, Turn, TurnFinder, probe
 

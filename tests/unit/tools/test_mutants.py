@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tools.mutants import SUBJECTS, Allowed, MutationError, Subject, mapped_files, read_allowed
 
 ROOT = Path(__file__).parents[3]

@@ -48,7 +48,7 @@ class ReducedHead:
 
     def best(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the target id of the best row: [H] to a scalar int64."""
-        row = self.logits(hidden).argmax(dim=-1)
+        row = self.logits(hidden).argmax()
         return row if self._ids is None else self._ids[row]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny import H, V, edit, tiny_lm
 
+from tests.tiny import H, V, edit, tiny_lm
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head import HeadTensor
