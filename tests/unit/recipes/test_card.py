@@ -1,0 +1,94 @@
+import json
+
+import pytest
+
+from recipes.card import Run, card, main
+from vocabtrim.core.errors import ArtifactError
+
+
+def write_run(work, *, tokens: int, agreement: float, phase: str = "decayed"):
+    folder = work / phase
+    (folder / "drafter").mkdir(parents=True)
+    (folder / "drafter" / "model.safetensors").write_bytes(b"weights" * 1000)
+    points = [
+        {
+            "step": 10 * one,
+            "minutes": 20.0 * one,
+            "visits": 40_000 * one,
+            "loss": 4.0 - 0.1 * one,
+            "agreement": [agreement * one / 10, agreement * one / 20],
+        }
+        for one in range(11)
+    ]
+    (folder / "curve.jsonl").write_text("".join(json.dumps(one) + "\n" for one in points))
+    kind = {"share": 0.8, "files": {}, "documents": 12, "learnt_tokens": tokens}
+    document = {
+        "target": "demo",
+        "init": None,
+        "feature_layers": [2, 15, 27],
+        "device": "cpu",
+        "threads": 2,
+        "batch_tokens": 4096,
+        "sampled": 3072,
+        "settings": {"rate": 6e-4},
+        "data": {"generated": kind | {"learnt_tokens_by_domain": {"code": tokens}}},
+    }
+    (work / "run.json").write_text(json.dumps(document))
+    return work
+
+
+def evaluation():
+    share = {"outside": 0.1, "outside_precision": None, "frequent_precision": 0.6}
+    pooled = {"block_efficiency": 1.987, "interval": [1.9, 2.05], "cycles": 9}
+    return {
+        **pooled,
+        "gamma": 4,
+        "how": "decoded",
+        "frequent_ids": 4096,
+        "domains": {"math": {**pooled, "prompts": 10, "tokens": 1280}},
+        "depths": [{"agreement": 0.5, **share}],
+    }
+
+
+def test_a_card_says_what_was_measured(tmp_path):
+    run = Run(write_run(tmp_path / "run", tokens=1_000_000, agreement=0.5))
+    text = card(run, evaluation(), {}, name="A drafter", note="Good.")
+    assert text.startswith("# A drafter\n\nGood.\n")
+    assert "**1.99 (1.90 to 2.05)**" in text
+    assert "| math | 10 | 1280 | 1.99 | 1.90 to 2.05 |" in text
+    assert "| 200 | 0.40M | 3.000 | 50.0% / 25.0% |" in text
+    assert "| 1 | 50.0% | 10.0% | – | 60.0% |" in text
+    assert "3.3 hours" in text
+    assert "$" not in text
+
+
+def test_runs_are_compared_at_equal_visits(tmp_path):
+    run = Run(write_run(tmp_path / "run", tokens=1_000_000, agreement=0.5))
+    less = write_run(tmp_path / "less", tokens=250_000, agreement=0.4, phase="constant")
+    curve = less / "constant" / "curve.jsonl"
+    curve.write_text("".join(line + "\n" for line in curve.read_text().splitlines()[:6]))
+    text = card(run, evaluation(), {"a quarter": Run(less)}, name="", note="")
+    assert "| this run | 1.00M | 0.20M | 25.0% / 12.5% |" in text
+    assert "| a quarter | 0.25M | 0.20M | 20.0% / 10.0% |" in text
+    # 5 points for two doublings: 2.5 each, so 25 + 2.5 · log2(10)
+    assert "added 2.5 points" in text
+    assert "predicts 33%" in text
+
+
+def test_agreement_is_read_between_two_points(tmp_path):
+    run = Run(write_run(tmp_path / "run", tokens=1000, agreement=0.5))
+    assert run.agreement_at(60_000)[0] == pytest.approx(0.075)
+    with pytest.raises(ArtifactError, match="ends at 400000"):
+        run.agreement_at(400_001)
+
+
+def test_the_command_writes_the_card(tmp_path, capsys):
+    work = write_run(tmp_path / "run", tokens=1000, agreement=0.5)
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps(evaluation()))
+    output = tmp_path / "CARD.md"
+    options = ["--evaluation", str(result), "-o", str(output)]
+    assert main([str(work), *options, "--ablation", f"same={work}", "--name", "X"]) == 0
+    assert "| same |" in output.read_text()
+    assert main([str(tmp_path / "nothing"), *options]) == 2
+    assert "no finished run" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recipes import evaluate, train_eagle3
+from recipes.training.corpus import Document
+from tests.unit.recipes.world import world, write_generated
+from vocabtrim.core.metrics import AcceptCounts
+
+KEYS = {"block_efficiency", "interval", "macro", "domains", "depths", "acceptance_by_position"}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    torch.set_num_threads(1)
+    target = world(tmp_path)
+    text = write_generated(tmp_path / "g.jsonl", target)
+    work = tmp_path / "work"
+    train_eagle3.main(
+        [
+            *("--target", str(target), "--generated", str(text), "--work", str(work)),
+            *("--layers", "1", "2", "3", "--row-tokens", "32", "--rows", "2", "--steps", "2"),
+            *("--heldout-share", "0.1", "--sampled", "32"),
+        ]
+    )
+    return target, work / "constant" / "drafter", text
+
+
+def test_prompts_are_decoded_and_walked_alike(trained, tmp_path):
+    target, drafter, _ = trained
+    prompts = tmp_path / "prompts.jsonl"
+    lines = [
+        {"id": f"p{n}", "domain": ("code", "math")[n % 2], "prompt": f"w{n + 5} w{n + 9} w{n + 7}"}
+        for n in range(6)
+    ]
+    prompts.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    output = tmp_path / "result.json"
+    options = ["--target", str(target), "--prompts", str(prompts), "--max-new-tokens", "12"]
+    assert evaluate.main([str(drafter), *options, "--json", str(output), "--gamma", "3"]) == 0
+    result = json.loads(output.read_text())
+    assert result.keys() >= KEYS
+    assert result["how"] == "decoded"
+    assert result["walked_block_efficiency"] == result["block_efficiency"] >= 1
+    assert set(result["domains"]) == {"code", "math"}
+    assert len(result["depths"]) == 3
+
+
+def test_a_generated_file_is_walked_through_its_held_out_prompts(trained, capsys):
+    target, drafter, text = trained
+    options = ["--target", str(target), "--generated", str(text), "--heldout-share", "0.1"]
+    assert evaluate.main([str(drafter), *options, "--gamma", "2"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["how"] == "walked"
+    assert result["prompts"] == 3  # as many as training held out
+    assert evaluate.main([str(drafter), *options[:-1], "0", "--gamma", "2"]) == 2
+    assert "held out" in capsys.readouterr().err
+
+
+def test_domains_are_pooled_apart_and_together():
+    texts = [
+        Document(np.arange(3, dtype=np.int32), np.ones(3, bool), "0", domain)
+        for domain in ("code", "code", "math")
+    ]
+    counts = [
+        AcceptCounts.of_cycles(2, [(2, 1, 2)] * 3),
+        AcceptCounts.of_cycles(2, [(2, 2, 3)]),
+        AcceptCounts.of_cycles(2, [(2, 0, 1)] * 4),
+    ]
+    found = evaluate.summary(texts, counts, np.random.default_rng(0))
+    assert found["domains"]["code"]["block_efficiency"] == pytest.approx(9 / 4)
+    assert found["domains"]["math"]["block_efficiency"] == pytest.approx(1)
+    assert found["block_efficiency"] == pytest.approx(13 / 8)
+    assert found["macro"] == pytest.approx((9 / 4 + 1) / 2)
+    low, high = found["interval"]
+    assert low <= 13 / 8 <= high
+
+
+def test_frequent_ids_are_those_of_the_texts():
+    tokens = np.array([1, 5, 5, 9, 9, 9], dtype=np.int32)
+    text = Document(tokens, np.array([False] + 5 * [True]), "0")
+    assert evaluate.frequent_ids(None, [text], 12).tolist()[:4] == [9, 5, 0, 1]
