@@ -14,6 +14,7 @@ the demo's documentation quotes; the last line is JSON.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 from importlib.resources import files
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
+    options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     target, answers = locate("demo"), options.work / "answers-greedy.jsonl"
     if not answers.exists():
@@ -48,7 +50,8 @@ def main() -> None:
             progress=lambda done, total: print(f"{done} of {total} answers", flush=True),
         )
     place = options.work / "counts-greedy.safetensors"
-    count([answers], target, place, force=True)
+    with contextlib.chdir(options.work):  # the manifest names its input without its directory
+        count([answers.name], target, place, force=True)
     counts, _ = read_counts(place)
     if counts.n_tokens < AT_LEAST:
         raise SystemExit(f"only {counts.n_tokens:,} tokens were generated; give more prompts")
