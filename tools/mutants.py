@@ -25,7 +25,7 @@ import time
 import tomllib
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -59,18 +59,19 @@ SUBJECTS = (
     Subject("src/vocabtrim/decode/chain.py", ("tests/unit/decode/test_chain.py",)),
     Subject("src/vocabtrim/decode/drafters/base.py", ("tests/unit/decode/drafters/test_base.py",)),
 )
-PRELOAD = (
-    "hypothesis.extra.numpy",
-    "numpy",
-    "safetensors.numpy",
-    "torch",
-    "transformers.models.gemma3.modeling_gemma3",
-    "transformers.models.llama.modeling_llama",
-    "transformers.models.mistral.modeling_mistral",
-    "transformers.models.auto",
-    "transformers.generation",
-)
-"""Imported once before the forks; no part of the package under test."""
+PRELOAD = {
+    "": ("hypothesis.extra.numpy", "numpy", "safetensors.numpy"),
+    "src/vocabtrim/decode/": (
+        "torch",
+        "transformers.generation",
+        "transformers.models.auto",
+        "transformers.models.gemma3.modeling_gemma3",
+        "transformers.models.llama.modeling_llama",
+        "transformers.models.mistral.modeling_mistral",
+    ),
+}
+"""What is imported once before the forks, by the folder of the files mutated; no part
+of the package under test. torch is safe to fork on one thread, before any arithmetic."""
 
 NEVER_IMPORTED = 90
 """Exit code of tests that pass without loading the module they are mapped to."""
@@ -239,11 +240,13 @@ def _outcomes(slots: Sequence[_Slot], jobs: Sequence[_Job]) -> Iterator[_Outcome
             slot.stop()
 
 
-def _prepare_process() -> None:
+def _prepare_process(files: Iterable[str]) -> None:
     """Import what the tests need, and make their randomness repeatable."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    for name in PRELOAD:
-        importlib.import_module(name)
+    for folder, names in PRELOAD.items():
+        if any(file.startswith(folder) for file in files):
+            for name in names:
+                importlib.import_module(name)
     hypothesis.settings.register_profile(
         "mutants",
         derandomize=True,
@@ -277,7 +280,7 @@ def survivors_of(
             of the module.
     """
     sources = {file: (root / file).read_text(encoding="utf-8") for file in files}
-    _prepare_process()
+    _prepare_process(sources)
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
         # resolved, for a module's __file__ is compared with it

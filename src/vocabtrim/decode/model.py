@@ -45,7 +45,7 @@ def load_model(directory: Path, dtype: str = "float32") -> Any:
     if dtype not in DTYPES:
         raise DecodeError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
     try:
-        with _quietly(library.utils.logging):
+        with quietly(library.utils.logging):
             model, report = library.AutoModelForCausalLM.from_pretrained(
                 directory, dtype=DTYPES[dtype], output_loading_info=True
             )
@@ -110,7 +110,7 @@ def _refusal(config: Any, index: int, kind: str) -> str:
 
 
 @contextlib.contextmanager
-def _quietly(logging: Any) -> Iterator[None]:
+def quietly(logging: Any) -> Iterator[None]:
     """Load without the progress bar of `transformers`, which fills stderr."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

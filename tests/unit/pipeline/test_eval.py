@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,29 @@ def test_arms_take_turns(target: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
     run(target, [Contender("L", lm)], gammas=[1, 2], prompts=PROMPTS[:3])
     # the plain arm twice in a row (A/A), and another arm first each time
     assert order == [0, 0, 1, 2, 1, 2, 0, 0, 2, 0, 0, 1]
+
+
+def test_speed_and_noise_are_what_the_clock_says(
+    target: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = chain.speculate
+    # seconds a text: the plain arm and its twin, four prompts, then all again
+    plain_s = iter([1.0, 0.8] * 4 + [2.0, 1.0] * 4)
+
+    def clocked(target: Any, drafter: Any, *args: Any, **options: Any) -> Any:
+        text = original(target, drafter, *args, **options)
+        if options["max_new_tokens"] != 8:
+            return text
+        return replace(text, decode_s=0.5 if drafter else next(plain_s))
+
+    monkeypatch.setattr(chain, "speculate", clocked)
+    plain, drafted = run(target, [Contender("L", lm)], repeat=2).runs
+    tokens = plain.new_tokens - plain.prompts
+    assert plain.tokens_per_second == pytest.approx((tokens / 4 + tokens / 8) / 2)
+    assert drafted.tokens_per_second == pytest.approx(tokens / 2)
+    assert drafted.speedup == pytest.approx(8 / 3)
+    # 0.8 against 1 second first, then twice as long as its twin
+    assert plain.noise == drafted.noise == pytest.approx(0.5)
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:

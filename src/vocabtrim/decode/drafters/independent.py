@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.decode.cache import ColumnCache
 from vocabtrim.decode.drafters.base import ReducedHead
-from vocabtrim.decode.model import check_positional
+from vocabtrim.decode.model import check_positional, quietly
 
 
 class IndependentDrafter:
@@ -111,11 +111,13 @@ def load_trunk(directory: Path, dtype: torch.dtype, device: torch.device) -> Any
     from transformers.utils import logging
 
     before = logging.get_verbosity()
-    logging.disable_progress_bar()
     # the head and its maps are not the trunk's, and need no remark
     logging.set_verbosity_error()
     try:
-        trunk, told = AutoModel.from_pretrained(directory, dtype=dtype, output_loading_info=True)
+        with quietly(logging):
+            trunk, told = AutoModel.from_pretrained(
+                directory, dtype=dtype, output_loading_info=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as fault:
         reason = str(fault).strip().splitlines()[0]
         raise DecodeError(f"{directory}: transformers cannot load its trunk ({reason})") from fault
