@@ -45,7 +45,7 @@ check: $(STAMP) ## Lint, format, types, and the layers of the package
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 	@MYPYPATH=. $(PY) -m mypy --package tools
-	@"$(VENV)/bin/lint-imports" --no-timing
+	@"$(VENV)/bin/lint-imports" --no-logo
 
 proofs: $(STAMP) ## Statistical and exhaustive proofs of losslessness, minutes
 	@OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -n $(JOBS) -m proof $(ARGS)

@@ -28,11 +28,14 @@ def small(monkeypatch: pytest.MonkeyPatch, demo_cache: Path) -> None:
         monkeypatch.setattr(module, name, value)
 
 
-def test_the_whole_work_leaves_its_files_and_can_be_done_again(small: None, tmp_path: Path) -> None:
+def test_the_whole_work_replaces_what_a_demo_left(small: None, tmp_path: Path) -> None:
     said: list[str] = []
     output = tmp_path / "demo"
-    for _ in range(2):
-        result = module.demo(output, say=said.append)
+    output.mkdir()
+    (output / DIRECTORY_MANIFEST).write_text("{}")
+    (output / "stale.safetensors").write_text("old")
+    result = module.demo(output, say=said.append)
+    assert not (output / "stale.safetensors").exists()
     assert result.evaluation.is_lossless
     report = json.loads((output / module.REPORT).read_text(encoding="utf-8"))
     arms = [(run["drafter"], run["K"]) for run in report["runs"]]
