@@ -86,3 +86,21 @@ def test_what_the_user_and_the_machine_do_has_its_code(
     outcome = vocabtrim("inspect", "demo")
     assert outcome.code == code
     assert says in outcome.err
+
+
+def test_a_missing_package_names_its_extra_and_a_missing_module_of_ours_is_a_bug(
+    vocabtrim: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        def missing(*_: object, **__: object) -> None:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+        monkeypatch.setattr("vocabtrim.pipeline.inspect.inspect", missing)
+
+    fail("torch")
+    outcome = vocabtrim("inspect", "demo")
+    assert outcome.code == 2
+    assert "needs the package torch: run `pip install vocabtrim[torch]`" in outcome.err
+    fail("vocabtrim.nonsense")
+    with pytest.raises(ModuleNotFoundError):
+        vocabtrim("inspect", "demo")

@@ -22,10 +22,13 @@ from vocabtrim.cli.inspect import inspect
 from vocabtrim.cli.plugins import families, rules
 from vocabtrim.cli.select import select
 from vocabtrim.cli.trim import trim
-from vocabtrim.core.errors import VocabtrimError
+from vocabtrim.core.errors import MissingExtra, VocabtrimError
 
 WORK = "The work, in order"
 LOOK = "Look at things"
+
+EXTRAS = {"torch": "torch", "transformers": "torch"}
+"""Packages that the base install does not bring, and the extra that does."""
 
 
 class Verbs(TyperGroup):
@@ -103,8 +106,18 @@ def run(arguments: list[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except (VocabtrimError, OSError) as fault:
-        if "--debug" in arguments:
+        return _failed(fault, arguments)
+    except ModuleNotFoundError as fault:
+        if fault.name not in EXTRAS:
             raise
-        typer.secho(f"error: {fault}", err=True, fg=typer.colors.RED)
-        return fault.exit_code if isinstance(fault, VocabtrimError) else 1
+        extra = MissingExtra(f"this needs the package {fault.name}", EXTRAS[fault.name])
+        return _failed(extra, arguments)
     return 0
+
+
+def _failed(fault: VocabtrimError | OSError, arguments: list[str]) -> int:
+    """Say what went wrong and return its exit code; with --debug, raise it."""
+    if "--debug" in arguments:
+        raise fault
+    typer.secho(f"error: {fault}", err=True, fg=typer.colors.RED)
+    return fault.exit_code if isinstance(fault, VocabtrimError) else 1

@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
+from vocabtrim.core.errors import MissingExtra
 from vocabtrim.core.manifest import DIRECTORY_MANIFEST, Manifest, refuse_existing
 from vocabtrim.core.metrics import AcceptCounts, mbsu, relative_cost
 from vocabtrim.core.vocab_file import read_vocab
@@ -105,9 +107,12 @@ def demo(output: Path, *, say: Say = lambda _line: None) -> DemoResult:
         say: Called with each line for the reader as it comes.
 
     Raises:
+        MissingExtra: torch is not installed.
         OutputExists: `output` is there and no demo wrote it.
         EnvironmentFailure: A demo part cannot be fetched, or the disk is full.
     """
+    if find_spec("torch") is None:
+        raise MissingExtra("the demo decodes with torch and transformers", "demo")
     refuse_existing(output, force=True)
     clock = _Clock(say)
     with clock.phase("set-up", "the demo pair, fetched and converted once"):
