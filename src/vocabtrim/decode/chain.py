@@ -74,22 +74,21 @@ def speculate(
     columns = len(prompt_ids) + room
     target.begin(columns)
     reading = target.read(prompt_ids, last_only=True)
-    tokens = [int(reading.logits[-1].argmax())]
+    tokens = [int(reading.logits.argmax())]
     if drafter is not None:
         drafter.begin(columns)
-        drafter.commit([*prompt_ids, tokens[0]], reading.features)
+        drafter.commit([*prompt_ids, *tokens], reading.features)
     started = clock()
     cycles: list[tuple[int, int, int]] = []
     while len(tokens) < room and tokens[-1] not in target.eos_ids:
-        length = min(gamma, room - len(tokens) - 1) if drafter is not None else 0
+        length = min(gamma, room - len(tokens) - 1)
         draft = drafter.propose(length) if drafter is not None and length else []
         reading = target.read([tokens[-1], *draft])
-        predicted = [int(token) for token in reading.logits.argmax(dim=-1)]
+        predicted = [int(token) for token in reading.logits.argmax(dim=1)]
         verdict = verify_greedy(draft, predicted, target.eos_ids)
         target.crop(len(draft) - verdict.accepted)
         tokens.extend(verdict.tokens)
-        goes_on = len(tokens) < room and tokens[-1] not in target.eos_ids
-        if drafter is not None and goes_on:
+        if drafter is not None:
             emitted = len(verdict.tokens)
             features = None if reading.features is None else reading.features[:emitted]
             drafter.commit(verdict.tokens, features)

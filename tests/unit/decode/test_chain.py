@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -214,11 +215,24 @@ def test_the_ends_of_the_id_range_are_ids() -> None:
 
 def test_a_drafter_of_more_ids_than_the_target_is_refused() -> None:
     drafter = Oracle([])
-    drafter.head = ReducedHead(torch.zeros(1, 1), DraftVocab.from_ids([V], V + 1))
+    drafter.head = ReducedHead(torch.zeros(2, 1), DraftVocab.from_ids([3, V], V + 1))
     with pytest.raises(DecodeError, match="can propose id 96, but the target has 96 ids"):
         run(MODELS["llama"], drafter, [5], 2, 4)
     # at gamma 0 nothing is drafted
     assert len(run(MODELS["llama"], drafter, [5], 0, 4).token_ids) == 4
+
+
+def test_at_the_end_the_drafter_knows_the_whole_text() -> None:
+    for budget in (1, 2, 5, 6, 12):
+        text = IDS[:10] + reference_greedy(MODELS["llama"], IDS[:10], budget)
+        oracle = Oracle(text, [2])
+        run(MODELS["llama"], oracle, IDS[:10], 3, budget)
+        assert oracle.committed == len(text)
+
+
+def test_a_generation_is_a_value() -> None:
+    done = run(MODELS["llama"], None, IDS[:3], 0, 2)
+    assert len({done, replace(done)}) == 1
 
 
 def test_prefill_and_cycles_are_timed_apart() -> None:
