@@ -1,0 +1,157 @@
+"""What a drafter ranks best along texts that the target wrote.
+
+An accepted draft always equals the target's own continuation. So what greedy
+chain decoding does, with any draft vocabulary, any draft length and even a
+vocabulary that changes with the context, follows from one record: at every
+position of the target's own text and at every depth of a draft that begins
+there, the ids that the drafter ranks best over the full vocabulary, and the
+rank of the target's token.
+
+An id outside of the vocabulary cannot be drafted, and taking ids away moves
+none of the others: the drafter proposes its best id *inside*, and the draft is
+accepted exactly if the target's token is inside and nothing that ranks above it
+is. `replay/replay.py` does that; nothing here decodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocabtrim.core.errors import VocabtrimError
+
+
+class TraceError(VocabtrimError):
+    """A trace contradicts itself, or cannot answer what it is asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class TracedText:
+    """A prompt and what the target answered.
+
+    Args:
+        name: Id of the prompt.
+        domain: Its domain, or "".
+        prompt_ids: [P] int64.
+        tokens: [T] int64 new ids, a final EOS included; at least one.
+        budget: New tokens that were allowed, at least T.
+    """
+
+    name: str
+    domain: str
+    prompt_ids: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    budget: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tokens.size <= self.budget:
+            raise TraceError(
+                f"prompt {self.name}: {self.tokens.size} new tokens do not fit "
+                f"the {self.budget} that were allowed"
+            )
+
+    @property
+    def starts(self) -> int:
+        """Positions at which a cycle can begin: after each new token but the last."""
+        return int(self.tokens.size) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Candidates of one drafter along many texts of one target.
+
+    Row n is a position at which a cycle can begin; rows go text by text. With
+    `own_depths` row n holds the draft that begins there at depths 0 to D - 1
+    (EAGLE: a draft goes on from its own features, so that depth matters);
+    without, D is 1 and depth j of a draft is depth 0 of the row j further on
+    (an independent drafter reads tokens, and the drafts are the text's own).
+
+    Args:
+        texts: The texts, in order.
+        candidates: [N, D, m] int32 the drafter's best ids, best first; equal
+            logits by ascending id.
+        scores: [N, D, m] float32 their logits.
+        target_rank: [N, D] int32 ids that rank above the target's token; -1
+            where the text has ended.
+        target_score: [N, D] float32 the logit of the target's token.
+        own_depths: Whether depths were recorded at each row.
+        max_gamma: Longest draft that can be replayed.
+        vocab_size: V.
+        tokenizer: Fingerprint.
+        above: Row and depth to all ids that rank above the target's token
+            there, int32, for positions that m candidates leave open.
+
+    Raises:
+        TraceError: Shapes or ranks contradict each other.
+    """
+
+    texts: tuple[TracedText, ...]
+    candidates: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    target_rank: NDArray[np.int32]
+    target_score: NDArray[np.float32]
+    own_depths: bool
+    max_gamma: int
+    vocab_size: int
+    tokenizer: str
+    above: dict[tuple[int, int], NDArray[np.int32]]
+
+    def __post_init__(self) -> None:
+        rows = sum(text.starts for text in self.texts)
+        depths = self.max_gamma if self.own_depths else 1
+        shapes = {
+            "candidates": (self.candidates.shape[:2], (rows, depths)),
+            "scores": (self.scores.shape, self.candidates.shape),
+            "target_rank": (self.target_rank.shape, (rows, depths)),
+            "target_score": (self.target_score.shape, (rows, depths)),
+        }
+        for name, (found, expected) in shapes.items():
+            if found != expected:
+                raise TraceError(f"the trace's {name} are {found}, but {expected} was expected")
+        if (
+            self.max_gamma < 1
+            or self.candidates.ndim != 3
+            or not 1 <= self.width <= self.vocab_size
+        ):
+            raise TraceError("a trace needs a draft length and a candidate at least")
+        known = self.target_rank >= 0
+        if not np.array_equal(known, self._inside_text(depths)):
+            raise TraceError("the trace's ranks end elsewhere than its texts")
+        place = np.minimum(self.target_rank, self.width - 1)[..., None]
+        named = np.take_along_axis(self.candidates, np.maximum(place, 0), axis=2)[..., 0]
+        inside = known & (self.target_rank < self.width)
+        if (named[inside] != self.wanted[inside]).any():
+            raise TraceError("the trace's ranks do not lead to the texts' own tokens")
+
+    @property
+    def width(self) -> int:
+        """m, the candidates of a position."""
+        return int(self.candidates.shape[2])
+
+    @cached_property
+    def first_rows(self) -> NDArray[np.int64]:
+        """[texts + 1] int64: where each text's rows begin, and N."""
+        starts = [text.starts for text in self.texts]
+        return np.concatenate([[0], np.cumsum(starts)]).astype(np.int64)
+
+    @cached_property
+    def left(self) -> NDArray[np.int64]:
+        """[N] int64: tokens of its text that follow the one a row begins with."""
+        parts = [np.arange(text.starts, 0, -1) for text in self.texts]
+        return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+    @cached_property
+    def wanted(self) -> NDArray[np.int32]:
+        """[N, D] int32: the target's token at each depth; -1 where the text has ended."""
+        following = [text.tokens[1:] for text in self.texts]
+        flat = np.concatenate([np.empty(0, dtype=np.int64), *following]).astype(np.int32)
+        depths = self.target_rank.shape[1]
+        rows = np.arange(flat.size)[:, None] + np.arange(depths)
+        inside = self._inside_text(depths)
+        return np.where(inside, flat[np.minimum(rows, flat.size - 1)], np.int32(-1))
+
+    def _inside_text(self, depths: int) -> NDArray[np.bool_]:
+        return np.arange(depths) < self.left[:, None]

@@ -1,0 +1,268 @@
+"""Greedy chain decoding under any draft vocabulary, from a trace alone.
+
+`accepted` says for every position and depth whether the drafter's best id of a
+vocabulary is the target's own token; `runs` how many in a row; `walk` goes
+through every text in cycles, as decoding would (`decode/chain.py`; conventions
+of counting in `core/metrics.py`), all texts and all draft lengths at once. No
+model is loaded: one trace answers any number of questions.
+
+For vocabularies that are prefixes of one order there is a shorter way: a draft
+is accepted exactly while K lies between the place of the target's token and
+that of the first id in the order which ranks above it (`Nested`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocabtrim.core.errors import TokenizerMismatch
+from vocabtrim.core.metrics import AcceptCounts
+from vocabtrim.core.trace import Trace, TraceError
+from vocabtrim.core.vocab import DraftVocab
+
+
+class OpenPositions(TraceError):
+    """The candidates that were kept do not decide a vocabulary.
+
+    Args:
+        rows: [n, 2] int64 row and depth of the positions.
+        of: Positions in all.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], of: int) -> None:
+        self.rows = rows
+        super().__init__(
+            f"the trace leaves {len(rows):,} of {of:,} positions open under this vocabulary: "
+            "none of the candidates kept is inside it; trace again with more candidates, or "
+            "give the vocabulary to `trace` with --resolve"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """What decoding every text with one vocabulary and one draft length comes to.
+
+    Args:
+        gamma: Draft length.
+        per_text: Cycles of each text, in the order of the trace.
+    """
+
+    gamma: int
+    per_text: tuple[AcceptCounts, ...]
+
+    @property
+    def pooled(self) -> AcceptCounts:
+        """All texts together."""
+        return sum(self.per_text, AcceptCounts.zero(self.gamma))
+
+
+def replay(trace: Trace, vocab: DraftVocab, gammas: Sequence[int]) -> list[Replayed]:
+    """Return what decoding with `vocab` comes to, for each draft length.
+
+    Args:
+        trace: Of the drafter over the full vocabulary.
+        vocab: What it may draft.
+        gammas: Draft lengths, each at most the trace's; 0 is decoding alone.
+
+    Raises:
+        TraceError: A draft length is beyond the trace, or V differs.
+        TokenizerMismatch: The vocabulary belongs to another tokenizer.
+        OpenPositions: The candidates do not decide it.
+    """
+    check(trace, vocab)
+    return walk(trace, runs(trace, accepted(trace, vocab.t2d)), gammas)
+
+
+def check(trace: Trace, vocab: DraftVocab) -> None:
+    """Refuse a vocabulary of another tokenizer or another V.
+
+    Raises:
+        TraceError: V differs.
+        TokenizerMismatch: The tokenizer differs.
+    """
+    if vocab.tokenizer is not None and vocab.tokenizer != trace.tokenizer:
+        raise TokenizerMismatch(
+            "the draft vocabulary and the trace belong to different tokenizers",
+            expected=trace.tokenizer,
+            found=vocab.tokenizer,
+        )
+    if vocab.vocab_size != trace.vocab_size:
+        raise TraceError(
+            f"the trace is over {trace.vocab_size} ids, the draft vocabulary over "
+            f"{vocab.vocab_size}"
+        )
+
+
+def accepted(trace: Trace, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where the drafter's best id inside is the target's token.
+
+    Args:
+        trace: Of the drafter.
+        inside: [V] bool; or [N, D, m + 1] bool for a vocabulary that follows
+            the context: whether each candidate, and last the target's token, is
+            inside at that position.
+
+    Returns:
+        [N, D] bool; False where the text has ended.
+
+    Raises:
+        OpenPositions: Somewhere the target's token is inside, ranks below all
+            candidates kept, and none of them is inside.
+    """
+    known = trace.target_rank >= 0
+    if inside.ndim == 1:
+        candidate_inside = inside[trace.candidates]
+        # a wanted id of -1 looks at the last entry, and `known` takes it out again
+        target_inside = inside[trace.wanted] & known
+    else:
+        candidate_inside, target_inside = inside[..., :-1], inside[..., -1] & known
+    ranks_above = np.arange(trace.width) < trace.target_rank[..., None]
+    blocked = (candidate_inside & ranks_above).any(axis=2)
+    result: NDArray[np.bool_] = target_inside & ~blocked
+    open_ = result & (trace.target_rank > trace.width)
+    left_open = []
+    for row, depth in np.argwhere(open_):
+        above = trace.above.get((int(row), int(depth)))
+        if above is None or inside.ndim != 1:
+            left_open.append((row, depth))
+        elif inside[above].any():
+            result[row, depth] = False
+    if left_open:
+        raise OpenPositions(np.array(left_open, dtype=np.int64), int(known.sum()))
+    return result
+
+
+def runs(trace: Trace, accepted_drafts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many drafts in a row are accepted from each row on.
+
+    Args:
+        trace: Of the drafter.
+        accepted_drafts: [N, D] bool.
+
+    Returns:
+        [N] int64, at most the trace's longest draft.
+    """
+    if trace.own_depths:
+        in_a_row: NDArray[np.int64] = np.cumprod(accepted_drafts, axis=1).sum(axis=1)
+        return in_a_row
+    flat = accepted_drafts[:, 0]
+    rows = np.arange(flat.size)
+    # the first refusal at or behind each row; a text's end stops a run like a refusal
+    refused = np.where(flat, flat.size, rows)
+    first = np.minimum.accumulate(refused[::-1])[::-1]
+    length = np.minimum(first - rows, trace.left)
+    return np.minimum(length, trace.max_gamma).astype(np.int64)
+
+
+def walk(trace: Trace, lengths: NDArray[np.int64], gammas: Sequence[int]) -> list[Replayed]:
+    """Go through every text in cycles.
+
+    Args:
+        trace: The texts.
+        lengths: [N] drafts accepted in a row from each row on.
+        gammas: Draft lengths.
+
+    Raises:
+        TraceError: A draft length is negative or beyond the trace.
+    """
+    for gamma in gammas:
+        if not 0 <= gamma <= trace.max_gamma:
+            raise TraceError(
+                f"the trace answers for draft lengths 0 to {trace.max_gamma}, asked for {gamma}"
+            )
+    steps = _Steps.of(trace, lengths, np.array(gammas, dtype=np.int64))
+    return [
+        Replayed(gamma, tuple(steps.counts(index, text) for text in range(len(trace.texts))))
+        for index, gamma in enumerate(gammas)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """Histograms by draft length and text: [G, P, γ + 1] twice, and tokens [G, P]."""
+
+    gammas: NDArray[np.int64]
+    drafted: NDArray[np.int64]
+    accepted: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, trace: Trace, lengths: NDArray[np.int64], gammas: NDArray[np.int64]) -> _Steps:
+        shape = (gammas.size, len(trace.texts))
+        room = int(gammas.max(initial=0)) + 1
+        drafted, accepted_ = (np.zeros((*shape, room), dtype=np.int64) for _ in range(2))
+        budget = np.array([text.budget for text in trace.texts], dtype=np.int64)
+        size = np.array([text.tokens.size for text in trace.texts], dtype=np.int64)
+        # every (draft length, text) still under way, as flat indices
+        draft_length, text = (one.ravel() for one in np.indices(shape))
+        emitted = np.ones(draft_length.size, dtype=np.int64)
+        while (alive := emitted < size[text]).any():
+            draft_length, text, emitted = draft_length[alive], text[alive], emitted[alive]
+            asked = np.minimum(gammas[draft_length], budget[text] - emitted - 1)
+            took = np.minimum(lengths[trace.first_rows[text] + emitted - 1], asked)
+            left = size[text] - emitted
+            # an accepted last token is an EOS: nothing behind it was drafted
+            counted = np.where(took == left, took, asked)
+            np.add.at(drafted, (draft_length, text, counted), 1)
+            np.add.at(accepted_, (draft_length, text, took), 1)
+            emitted = emitted + np.minimum(took + 1, left)
+        tokens = np.broadcast_to(size - 1, shape)
+        return cls(gammas, drafted, accepted_, tokens)
+
+    def counts(self, index: int, text: int) -> AcceptCounts:
+        stop = int(self.gammas[index]) + 1
+        return AcceptCounts(
+            self.accepted[index, text, :stop],
+            self.drafted[index, text, :stop],
+            int(self.tokens[index, text]),
+        )
+
+
+class Nested:
+    """All vocabularies that are the first K ids of one order.
+
+    Args:
+        trace: Of the drafter.
+        order: [V] ids, a permutation: in which order vocabularies take them.
+
+    Raises:
+        TraceError: `order` is no permutation of all ids.
+    """
+
+    def __init__(self, trace: Trace, order: NDArray[np.int64]) -> None:
+        if not np.array_equal(np.sort(order), np.arange(trace.vocab_size)):
+            raise TraceError(f"an order must have each of the {trace.vocab_size} ids once")
+        place = np.empty(trace.vocab_size, dtype=np.int64)
+        place[order] = np.arange(trace.vocab_size)
+        known = trace.target_rank >= 0
+        ranks_above = np.arange(trace.width) < trace.target_rank[..., None]
+        first_above = np.where(ranks_above, place[trace.candidates], trace.vocab_size).min(axis=2)
+        for (row, depth), above in trace.above.items():
+            first_above[row, depth] = place[above].min(initial=trace.vocab_size)
+        self._trace = trace
+        self._opens = np.where(known, place[trace.wanted], trace.vocab_size)
+        self._closes = first_above
+        decided = np.zeros(known.shape, dtype=np.bool_)
+        for row, depth in trace.above:
+            decided[row, depth] = True
+        self._undecided = (trace.target_rank > trace.width) & ~decided
+
+    def accepted(self, size: int) -> NDArray[np.bool_]:
+        """Return [N, D] bool as `accepted` does, for the first `size` ids.
+
+        Raises:
+            OpenPositions: The candidates do not decide it.
+        """
+        result: NDArray[np.bool_] = (self._opens < size) & (size <= self._closes)
+        open_ = result & self._undecided
+        if open_.any():
+            raise OpenPositions(np.argwhere(open_), int((self._trace.target_rank >= 0).sum()))
+        return result
+
+    def replay(self, size: int, gammas: Sequence[int]) -> list[Replayed]:
+        """Return what decoding with the first `size` ids comes to."""
+        return walk(self._trace, runs(self._trace, self.accepted(size)), gammas)
