@@ -75,8 +75,10 @@ class Trace:
             logits by ascending id.
         scores: [N, D, m] float32 their logits.
         target_rank: [N, D] int32 ids that rank above the target's token; -1
-            where the text has ended.
-        target_score: [N, D] float32 the logit of the target's token.
+            where the text has ended, V where the drafter's head has no row for
+            the token.
+        target_score: [N, D] float32 the logit of the target's token; 0 where it
+            has no rank.
         own_depths: Whether depths were recorded at each row.
         max_gamma: Longest draft that can be replayed.
         vocab_size: V.
@@ -125,6 +127,37 @@ class Trace:
         inside = known & (self.target_rank < self.width)
         if (named[inside] != self.wanted[inside]).any():
             raise TraceError("the trace's ranks do not lead to the texts' own tokens")
+
+    @cached_property
+    def ranked(self) -> NDArray[np.bool_]:
+        """[N, D] bool: where the target's token is one that the drafter ranks."""
+        rank = self.target_rank
+        return (rank >= 0) & (rank < self.vocab_size)
+
+    @cached_property
+    def undecided(self) -> NDArray[np.bool_]:
+        """[N, D] bool: where ids rank above the target's token that were not kept."""
+        result: NDArray[np.bool_] = self.ranked & (self.target_rank > self.width)
+        for row, depth in self.above:
+            result[row, depth] = False
+        return result
+
+    @cached_property
+    def rivals(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids kept that rank above the target's token, position by position.
+
+        Returns:
+            Positions [R] int64, row · D + depth, and ids [R] int64.
+        """
+        depths = self.target_rank.shape[1]
+        over = np.arange(self.width) < np.where(self.ranked, self.target_rank, 0)[..., None]
+        row, depth, place = np.nonzero(over)
+        positions = [row * depths + depth]
+        ids = [self.candidates[row, depth, place].astype(np.int64)]
+        for (one, at), above in self.above.items():
+            positions.append(np.full(above.size, one * depths + at, dtype=np.int64))
+            ids.append(above.astype(np.int64))
+        return np.concatenate(positions), np.concatenate(ids)
 
     @property
     def width(self) -> int:

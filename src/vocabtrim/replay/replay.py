@@ -48,16 +48,34 @@ class Replayed:
 
     Args:
         gamma: Draft length.
-        per_text: Cycles of each text, in the order of the trace.
+        accepted: [P, γ + 1] int64 cycles of each text that accepted j drafts.
+        drafted: [P, γ + 1] int64 cycles of each text in which j drafts counted.
+        tokens: [P] int64 emitted in cycles.
     """
 
     gamma: int
-    per_text: tuple[AcceptCounts, ...]
+    accepted: NDArray[np.int64]
+    drafted: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+    @property
+    def per_text(self) -> list[AcceptCounts]:
+        """The texts one by one, in the order of the trace."""
+        parts = zip(self.accepted, self.drafted, self.tokens, strict=True)
+        return [AcceptCounts(one, other, int(tokens)) for one, other, tokens in parts]
 
     @property
     def pooled(self) -> AcceptCounts:
         """All texts together."""
-        return sum(self.per_text, AcceptCounts.zero(self.gamma))
+        return self.of(slice(None))
+
+    def of(self, texts: slice | NDArray[np.bool_]) -> AcceptCounts:
+        """Some of the texts together."""
+        return AcceptCounts(
+            self.accepted[texts].sum(axis=0),
+            self.drafted[texts].sum(axis=0),
+            int(self.tokens[texts].sum()),
+        )
 
 
 def replay(trace: Trace, vocab: DraftVocab, gammas: Sequence[int]) -> list[Replayed]:
@@ -102,9 +120,7 @@ def accepted(trace: Trace, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     Args:
         trace: Of the drafter.
-        inside: [V] bool; or [N, D, m + 1] bool for a vocabulary that follows
-            the context: whether each candidate, and last the target's token, is
-            inside at that position.
+        inside: [V] bool.
 
     Returns:
         [N, D] bool; False where the text has ended.
@@ -113,26 +129,34 @@ def accepted(trace: Trace, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
         OpenPositions: Somewhere the target's token is inside, ranks below all
             candidates kept, and none of them is inside.
     """
-    known = trace.target_rank >= 0
-    if inside.ndim == 1:
-        candidate_inside = inside[trace.candidates]
-        # a wanted id of -1 looks at the last entry, and `known` takes it out again
-        target_inside = inside[trace.wanted] & known
-    else:
-        candidate_inside, target_inside = inside[..., :-1], inside[..., -1] & known
+    # a wanted id of -1 looks at the last entry, and `ranked` takes it out again
+    result: NDArray[np.bool_] = inside[trace.wanted] & trace.ranked
+    positions, ids = trace.rivals
+    result.ravel()[positions[inside[ids]]] = False
+    return _decided(trace, result)
+
+
+def accepted_in_context(
+    trace: Trace, candidates_inside: NDArray[np.bool_], target_inside: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return what `accepted` does for a vocabulary that follows the context.
+
+    Args:
+        trace: Of the drafter.
+        candidates_inside: [N, D, m] bool: each candidate at its own position.
+        target_inside: [N, D] bool: the target's token.
+
+    Raises:
+        OpenPositions: As for `accepted`.
+    """
     ranks_above = np.arange(trace.width) < trace.target_rank[..., None]
-    blocked = (candidate_inside & ranks_above).any(axis=2)
-    result: NDArray[np.bool_] = target_inside & ~blocked
-    open_ = result & (trace.target_rank > trace.width)
-    left_open = []
-    for row, depth in np.argwhere(open_):
-        above = trace.above.get((int(row), int(depth)))
-        if above is None or inside.ndim != 1:
-            left_open.append((row, depth))
-        elif inside[above].any():
-            result[row, depth] = False
-    if left_open:
-        raise OpenPositions(np.array(left_open, dtype=np.int64), int(known.sum()))
+    result = target_inside & trace.ranked & ~(candidates_inside & ranks_above).any(axis=2)
+    return _decided(trace, result)
+
+
+def _decided(trace: Trace, result: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    if (result & trace.undecided).any():
+        raise OpenPositions(np.argwhere(result & trace.undecided), int(trace.ranked.sum()))
     return result
 
 
@@ -169,57 +193,31 @@ def walk(trace: Trace, lengths: NDArray[np.int64], gammas: Sequence[int]) -> lis
     Raises:
         TraceError: A draft length is negative or beyond the trace.
     """
-    for gamma in gammas:
-        if not 0 <= gamma <= trace.max_gamma:
-            raise TraceError(
-                f"the trace answers for draft lengths 0 to {trace.max_gamma}, asked for {gamma}"
-            )
-    steps = _Steps.of(trace, lengths, np.array(gammas, dtype=np.int64))
-    return [
-        Replayed(gamma, tuple(steps.counts(index, text) for text in range(len(trace.texts))))
-        for index, gamma in enumerate(gammas)
-    ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Steps:
-    """Histograms by draft length and text: [G, P, γ + 1] twice, and tokens [G, P]."""
-
-    gammas: NDArray[np.int64]
-    drafted: NDArray[np.int64]
-    accepted: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, trace: Trace, lengths: NDArray[np.int64], gammas: NDArray[np.int64]) -> _Steps:
-        shape = (gammas.size, len(trace.texts))
-        room = int(gammas.max(initial=0)) + 1
-        drafted, accepted_ = (np.zeros((*shape, room), dtype=np.int64) for _ in range(2))
-        budget = np.array([text.budget for text in trace.texts], dtype=np.int64)
-        size = np.array([text.tokens.size for text in trace.texts], dtype=np.int64)
-        # every (draft length, text) still under way, as flat indices
-        draft_length, text = (one.ravel() for one in np.indices(shape))
-        emitted = np.ones(draft_length.size, dtype=np.int64)
-        while (alive := emitted < size[text]).any():
-            draft_length, text, emitted = draft_length[alive], text[alive], emitted[alive]
-            asked = np.minimum(gammas[draft_length], budget[text] - emitted - 1)
-            took = np.minimum(lengths[trace.first_rows[text] + emitted - 1], asked)
-            left = size[text] - emitted
-            # an accepted last token is an EOS: nothing behind it was drafted
-            counted = np.where(took == left, took, asked)
-            np.add.at(drafted, (draft_length, text, counted), 1)
-            np.add.at(accepted_, (draft_length, text, took), 1)
-            emitted = emitted + np.minimum(took + 1, left)
-        tokens = np.broadcast_to(size - 1, shape)
-        return cls(gammas, drafted, accepted_, tokens)
-
-    def counts(self, index: int, text: int) -> AcceptCounts:
-        stop = int(self.gammas[index]) + 1
-        return AcceptCounts(
-            self.accepted[index, text, :stop],
-            self.drafted[index, text, :stop],
-            int(self.tokens[index, text]),
+    if beyond := [gamma for gamma in gammas if not 0 <= gamma <= trace.max_gamma]:
+        raise TraceError(
+            f"the trace answers for draft lengths 0 to {trace.max_gamma}, asked for {beyond[0]}"
         )
+    shape = (len(gammas), len(trace.texts))
+    drafted, taken = (np.zeros((*shape, max(gammas, default=0) + 1), np.int64) for _ in range(2))
+    budget = np.array([text.budget for text in trace.texts], dtype=np.int64)
+    size = np.array([text.tokens.size for text in trace.texts], dtype=np.int64)
+    # every pair of draft length and text that is under way
+    index, text = (one.ravel() for one in np.indices(shape))
+    gamma = np.array(gammas, dtype=np.int64)[index]
+    emitted = np.ones(index.size, dtype=np.int64)
+    while (alive := emitted < size[text]).any():
+        index, text, gamma, emitted = index[alive], text[alive], gamma[alive], emitted[alive]
+        asked = np.minimum(gamma, budget[text] - emitted - 1)
+        took = np.minimum(lengths[trace.first_rows[text] + emitted - 1], asked)
+        left = size[text] - emitted
+        # an accepted last token is an EOS: nothing behind it was drafted
+        drafted[index, text, np.where(took == left, took, asked)] += 1
+        taken[index, text, took] += 1
+        emitted = emitted + np.minimum(took + 1, left)
+    return [
+        Replayed(length, taken[one, :, : length + 1], drafted[one, :, : length + 1], size - 1)
+        for one, length in enumerate(gammas)
+    ]
 
 
 class Nested:
@@ -238,18 +236,12 @@ class Nested:
             raise TraceError(f"an order must have each of the {trace.vocab_size} ids once")
         place = np.empty(trace.vocab_size, dtype=np.int64)
         place[order] = np.arange(trace.vocab_size)
-        known = trace.target_rank >= 0
-        ranks_above = np.arange(trace.width) < trace.target_rank[..., None]
-        first_above = np.where(ranks_above, place[trace.candidates], trace.vocab_size).min(axis=2)
-        for (row, depth), above in trace.above.items():
-            first_above[row, depth] = place[above].min(initial=trace.vocab_size)
+        positions, ids = trace.rivals
+        closes = np.full(trace.target_rank.size, trace.vocab_size, dtype=np.int64)
+        np.minimum.at(closes, positions, place[ids])
         self._trace = trace
-        self._opens = np.where(known, place[trace.wanted], trace.vocab_size)
-        self._closes = first_above
-        decided = np.zeros(known.shape, dtype=np.bool_)
-        for row, depth in trace.above:
-            decided[row, depth] = True
-        self._undecided = (trace.target_rank > trace.width) & ~decided
+        self._opens = np.where(trace.ranked, place[trace.wanted], trace.vocab_size)
+        self._closes = closes.reshape(trace.target_rank.shape)
 
     def accepted(self, size: int) -> NDArray[np.bool_]:
         """Return [N, D] bool as `accepted` does, for the first `size` ids.
@@ -257,11 +249,7 @@ class Nested:
         Raises:
             OpenPositions: The candidates do not decide it.
         """
-        result: NDArray[np.bool_] = (self._opens < size) & (size <= self._closes)
-        open_ = result & self._undecided
-        if open_.any():
-            raise OpenPositions(np.argwhere(open_), int((self._trace.target_rank >= 0).sum()))
-        return result
+        return _decided(self._trace, (self._opens < size) & (size <= self._closes))
 
     def replay(self, size: int, gammas: Sequence[int]) -> list[Replayed]:
         """Return what decoding with the first `size` ids comes to."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,15 @@ from tests.traces import TOKENIZER, V, World
 from vocabtrim.core.errors import TokenizerMismatch
 from vocabtrim.core.trace import TraceError
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.replay.replay import Nested, OpenPositions, accepted, replay, runs, walk
+from vocabtrim.replay.replay import (
+    Nested,
+    OpenPositions,
+    accepted,
+    accepted_in_context,
+    replay,
+    runs,
+    walk,
+)
 
 GAMMAS = (0, 1, 2, 3, 4)
 
@@ -28,7 +38,7 @@ def test_replay_is_decoding(seed: int, own_depths: bool, ids: set[int]) -> None:
     world = World(seed, own_depths=own_depths)
     chosen = vocab(list(ids))
     for found, gamma in zip(replay(world.trace(), chosen, GAMMAS), GAMMAS, strict=True):
-        assert list(found.per_text) == world.decode(chosen.ids, gamma)
+        assert found.per_text == world.decode(chosen.ids, gamma)
 
 
 @settings(deadline=None, max_examples=100)
@@ -91,13 +101,34 @@ def test_a_vocabulary_may_follow_the_context() -> None:
     generator = np.random.default_rng(1)
     sets = generator.random((*trace.target_rank.shape, V)) < 0.6
     rows, depths = np.indices(trace.target_rank.shape)
-    ids = np.concatenate([trace.candidates, trace.wanted[..., None]], axis=2)
-    inside = sets[rows[..., None], depths[..., None], ids]
-    found = accepted(trace, inside)
+    found = accepted_in_context(
+        trace,
+        sets[rows[..., None], depths[..., None], trace.candidates],
+        sets[rows, depths, trace.wanted],
+    )
+    same_everywhere = sets[0, 0]
+    assert np.array_equal(
+        accepted_in_context(
+            trace, same_everywhere[trace.candidates], same_everywhere[trace.wanted]
+        ),
+        accepted(trace, same_everywhere),
+    )
     for row, depth in np.argwhere(trace.target_rank >= 0):
         best = next((one for one in trace.candidates[row, depth] if sets[row, depth, one]), -1)
         assert found[row, depth] == (best == trace.wanted[row, depth])
     assert not found[trace.target_rank < 0].any()
+
+
+def test_a_token_that_the_drafter_has_no_row_for_is_never_accepted() -> None:
+    trace = World(6, texts=8).trace(3)
+    gone = int(trace.wanted[0, 0])
+    without = np.where(trace.wanted == gone, V, trace.target_rank)
+    candidates = np.where(trace.candidates == gone, (gone + 1) % V, trace.candidates)
+    reduced = replace(trace, target_rank=without.astype(np.int32), candidates=candidates)
+    found = accepted(reduced, np.ones(V, dtype=bool))
+    assert not found[trace.wanted == gone].any()
+    assert found.any()
+    assert not Nested(reduced, np.arange(V)).accepted(V)[trace.wanted == gone].any()
 
 
 def test_all_texts_together() -> None:
@@ -105,6 +136,8 @@ def test_all_texts_together() -> None:
     (found,) = replay(world.trace(), DraftVocab.full(V, TOKENIZER), [3])
     assert found.pooled.tokens == sum(text.starts for text in world.texts)
     assert found.pooled.cycles == sum(one.cycles for one in found.per_text)
+    odd = np.array([text.domain == "odd" for text in world.texts])
+    assert found.of(odd) + found.of(~odd) == found.pooled
     assert 0.1 < (found.pooled.acceptance_rate or 0) < 0.9  # neither all nor nothing
 
 
