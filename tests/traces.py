@@ -10,6 +10,8 @@ from vocabtrim.core.trace import Trace, TracedText
 
 TOKENIZER = "sha256:" + "7" * 64
 V = 13
+# low ids are the frequent ones, as in a BPE vocabulary
+FREQUENCY = 0.6 ** np.arange(V) / (0.6 ** np.arange(V)).sum()
 
 
 class World:
@@ -30,7 +32,7 @@ class World:
         for index in range(texts):
             size = int(generator.integers(1, 12))
             budget = size + int(generator.integers(0, 3))
-            tokens = generator.integers(0, V, size=size)
+            tokens = generator.choice(V, size=size, p=FREQUENCY)
             # logits over a few values, so that ties happen
             logits = generator.integers(0, 9, size=(size - 1, max_gamma, V)).astype(float)
             for row, depth in np.ndindex(size - 1, max_gamma):

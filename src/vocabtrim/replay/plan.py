@@ -1,0 +1,153 @@
+"""Which K and which γ: acceptance from a replay, time from measured latencies.
+
+Tokens per second of a point (K, γ) are tokens ÷ seconds of the very cycles that
+the replay walked, near the end of a budget the shorter ones too. The gain that
+matters is over what would be done otherwise: over autoregressive decoding, and,
+for trimming, over the full drafter at its own best γ. A point whose gain is
+within the error of the latencies is no gain, and the advice says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocabtrim.core.latency import Latency
+from vocabtrim.core.trace import TraceError
+from vocabtrim.replay.replay import Replayed
+
+
+class Advice(Enum):
+    """What a plan comes to."""
+
+    TRIM = "trim"
+    DO_NOT_TRIM = "do not trim"
+    DO_NOT_SPECULATE = "do not speculate"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A vocabulary size and a draft length, and what they come to.
+
+    Args:
+        K: Rows of the head.
+        gamma: Draft length; 0 is autoregressive decoding.
+        block_efficiency: Tokens a cycle.
+        tokens_per_second: Of the whole batch.
+        speedup: Over autoregressive decoding at the same batch size.
+    """
+
+    K: int
+    gamma: int
+    block_efficiency: float
+    tokens_per_second: float
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The surface at one batch size and what to do.
+
+    Args:
+        batch: Texts side by side.
+        points: All that were asked for, by K and γ.
+        best: The fastest of them.
+        full: The fastest with all rows.
+        advice: What to do.
+        margin: Gain below which two points count as equal.
+    """
+
+    batch: int
+    points: tuple[Point, ...]
+    best: Point
+    full: Point
+    advice: Advice
+    margin: float
+
+    @property
+    def gain(self) -> float:
+        """The best point's tokens per second over the full drafter's."""
+        return self.best.tokens_per_second / self.full.tokens_per_second
+
+
+def surface(
+    replayed: Callable[[int], Sequence[Replayed]], sizes: Sequence[int], latency: Latency
+) -> tuple[Point, ...]:
+    """Return every point of a grid.
+
+    Args:
+        replayed: K to what decoding comes to, a result for each γ.
+        sizes: The K of the grid.
+        latency: Of the machine.
+    """
+    return tuple(point(size, one, latency) for size in sizes for one in replayed(size))
+
+
+def point(size: int, replayed: Replayed, latency: Latency) -> Point:
+    """Return what one K and γ come to.
+
+    Raises:
+        TraceError: The texts have no cycle.
+    """
+    counts = replayed.pooled
+    if not counts.cycles:
+        raise TraceError("the texts are too short for a single cycle")
+    seconds = seconds_of(counts.drafted, size, latency)
+    return Point(
+        K=size,
+        gamma=replayed.gamma,
+        block_efficiency=counts.tokens / counts.cycles,
+        tokens_per_second=latency.batch * counts.tokens / seconds,
+        speedup=counts.tokens * latency.token() / seconds,
+    )
+
+
+def seconds_of(drafted: NDArray[np.int64], size: int, latency: Latency) -> float:
+    """Return the seconds of cycles.
+
+    Args:
+        drafted: [γ + 1] int64 cycles in which j drafts counted.
+        size: K.
+        latency: Of the machine.
+    """
+    return sum(
+        int(cycles) * latency.cycle(size, length) for length, cycles in enumerate(drafted) if cycles
+    )
+
+
+def plan(
+    points: Sequence[Point], full_size: int, latency: Latency, *, margin: float | None = None
+) -> Plan:
+    """Choose among points.
+
+    Of equal points the one with the fewest drafts, and then the fewest rows.
+
+    Args:
+        points: At one batch size; some with `full_size` rows.
+        full_size: Rows of the untrimmed head.
+        latency: That they were computed with.
+        margin: Gain that counts; the error of the latencies' fit by default.
+
+    Raises:
+        TraceError: No point has all rows.
+    """
+    margin = latency.error if margin is None else margin
+    whole = [one for one in points if full_size == one.K]
+    if not whole:
+        raise TraceError(f"a plan compares with the full drafter: {full_size} rows are missing")
+    best = max(points, key=_speed)
+    full = max(whole, key=_speed)
+    advice = Advice.TRIM
+    if best.speedup <= 1 + margin:
+        advice = Advice.DO_NOT_SPECULATE
+    elif best.tokens_per_second <= full.tokens_per_second * (1 + margin):
+        advice = Advice.DO_NOT_TRIM
+    return Plan(latency.batch, tuple(points), best, full, advice, margin)
+
+
+def _speed(one: Point) -> tuple[float, int, int]:
+    return one.tokens_per_second, -one.gamma, -one.K
