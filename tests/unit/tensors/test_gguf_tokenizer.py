@@ -25,14 +25,13 @@ def _metadata(**changes: Any) -> dict[str, Any]:
         "tokenizer.ggml.merges": MERGES,
         "tokenizer.ggml.bos_token_id": 0,
         "tokenizer.ggml.eos_token_id": 1,
-        "llama.context_length": 64,
         **changes,
     }
 
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Tokenizer:
-    write_tokenizer(_metadata(), tmp_path, source=tmp_path / "m.gguf")
+    write_tokenizer(_metadata(), tmp_path, source=tmp_path / "m.gguf", context=64)
     return Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
 
 
@@ -65,7 +64,10 @@ def test_ids_are_places_in_the_list(tokenizer: Tokenizer) -> None:
 def test_what_is_declared_beside_it(tmp_path: Path) -> None:
     template = "{% for m in messages %}é{% endfor %}"
     write_tokenizer(
-        _metadata(**{"tokenizer.chat_template": template}), tmp_path, source=tmp_path / "m.gguf"
+        _metadata(**{"tokenizer.chat_template": template}),
+        tmp_path,
+        source=tmp_path / "m.gguf",
+        context=64,
     )
     config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert config == {
@@ -91,6 +93,76 @@ def test_another_kind_is_refused_and_nothing_written(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(CheckpointError, match="not converted") as caught:
-        write_tokenizer(_metadata(**changes), tmp_path, source=Path("m.gguf"))
+        write_tokenizer(_metadata(**changes), tmp_path, source=Path("m.gguf"), context=64)
     assert str(caught.value).startswith("m.gguf: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+PIECES = {  # piece: (score, type)
+    "<eos>": (-1000, 3),
+    "<bos>": (-1000, 3),
+    "<unk>": (-1000, 2),
+    "\n\n": (-1000, 4),
+    "  ": (-1000, 4),
+    "<tool>": (-1000, 4),
+    "<0xC3>": (0, 6),
+    "<0xA9>": (0, 6),
+    "ab": (-1, 1),
+    "bc": (0, 1),
+    "abc": (-2, 1),
+    "▁a": (-3, 1),
+    "a": (-4, 1),
+    "b": (-5, 1),
+    "c": (-6, 1),
+    "▁": (-7, 1),
+    "\n": (-8, 1),
+}
+
+
+def _sentencepiece(**changes: Any) -> dict[str, Any]:
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": list(PIECES),
+        "tokenizer.ggml.scores": [float(score) for score, _ in PIECES.values()],
+        "tokenizer.ggml.token_type": [kind for _, kind in PIECES.values()],
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.unknown_token_id": 2,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_space_prefix": False,
+        **changes,
+    }
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> Tokenizer:
+    write_tokenizer(_sentencepiece(), tmp_path, source=tmp_path / "m.gguf", context=64)
+    return Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+
+
+def test_the_highest_score_is_merged_first(pieces: Tokenizer) -> None:
+    # bc scores higher than ab, and abc can be made of a and bc
+    assert pieces.encode("abc", add_special_tokens=False).tokens == ["abc"]
+    assert pieces.encode("abb", add_special_tokens=False).tokens == ["ab", "b"]
+    assert pieces.encode("a abcc", add_special_tokens=False).tokens == ["a", "▁", "abc", "c"]
+
+
+def test_white_space_that_the_user_defined(pieces: Tokenizer) -> None:
+    tokens = pieces.encode("a  \n\n\nb", add_special_tokens=False).tokens
+    assert tokens == ["a", "▁▁", "\n\n", "\n", "b"]
+    assert pieces.decode(pieces.encode("a   \n b").ids) == "a   \n b"
+
+
+def test_a_bos_is_added_and_bytes_stand_in(pieces: Tokenizer) -> None:
+    assert pieces.encode("é<tool>").tokens == ["<bos>", "<0xC3>", "<0xA9>", "<tool>"]
+    assert pieces.decode(pieces.encode("é").ids) == "é"
+    assert pieces.encode("ß", add_special_tokens=False).tokens == ["<unk>"]
+
+
+def test_a_space_in_front_is_refused(tmp_path: Path) -> None:
+    metadata = _sentencepiece()
+    del metadata["tokenizer.ggml.add_space_prefix"]  # which means that there is one
+    with pytest.raises(CheckpointError, match="llama without a space in front"):
+        write_tokenizer(metadata, tmp_path, source=Path("m.gguf"), context=64)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from tests.tiny import tiny_lm
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors import built_in
 from vocabtrim.tensors import locate as module
-from vocabtrim.tensors.locate import locate
+from vocabtrim.tensors.locate import locate, locate_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +81,57 @@ def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         asked.extend([name, *allow_patterns])
         return str(tmp_path / "snapshot")
 
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot/model.safetensors").touch()
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert locate("org/name-1.5B") == tmp_path / "snapshot"
     assert asked[0] == "org/name-1.5B"
     assert "*.safetensors" in asked
     assert not any(pattern.endswith(".bin") for pattern in asked)
+
+
+def test_weights_of_torch_are_fetched_only_where_there_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: list[list[str]] = []
+
+    def download(_: str, *, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert locate("org/older-drafter") == tmp_path
+    assert ["pytorch_model*.bin" in patterns for patterns in asked] == [False, True]
+    assert "*.json" in asked[1]
+
+
+def test_of_a_tokenizer_on_the_hub_no_weights_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    def download(name: str, *, allow_patterns: list[str]) -> str:
+        asked.extend([name, *allow_patterns])
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert locate_tokenizer("org/name") == tmp_path / "snapshot"
+    assert asked[0] == "org/name"
+    assert "*.json" in asked
+    assert "*.safetensors" not in asked
+
+
+def test_a_tokenizer_file_stands_for_itself(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{}")
+    assert locate_tokenizer(str(file)) == file
+    assert locate_tokenizer(str(tmp_path)) == tmp_path
+    # also a directory whose name could be one on the hub
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert locate_tokenizer("org/name") == Path("org/name")
+    with pytest.raises(CheckpointError, match="neither a directory"):
+        locate_tokenizer("absent")
