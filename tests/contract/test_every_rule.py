@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.rules.evidence import NONE, evidence_of
-from vocabtrim.rules.base import RULES, parse_rule, usage
+from vocabtrim.rules.base import RULES, by_counts, parse_rule, usage
 
 PLAUSIBLE: dict[type, Any] = {int: 3, float: 0.5, bool: True, str: "x"}
 
@@ -49,3 +49,9 @@ def test_it_keeps_the_kept_and_knows_its_tokenizer(name: str) -> None:
 def test_it_gives_the_same_twice(name: str) -> None:
     evidence = evidence_of([3, 1, 4, 1, 5, 9, 2, 6])
     assert built(name).select(evidence, NONE) == built(name).select(evidence, NONE)
+
+
+def test_it_follows_the_counts_unless_it_says_that_it_does_not(name: str) -> None:
+    low, high = [9] * 60 + [0] * 140, [0] * 140 + [9] * 60
+    chosen = [built(name).select(evidence_of(counts), NONE) for counts in (low, high)]
+    assert (chosen[0] != chosen[1]) == by_counts(built(name))

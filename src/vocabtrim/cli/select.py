@@ -1,23 +1,34 @@
-"""`vocabtrim select`: counts to a draft vocabulary.
+"""`vocabtrim select`: counts, or somebody's list of ids, to a draft vocabulary.
 
-Turns the short options into a rule, calls `pipeline.select`, prints the result.
+Turns the short options into a rule and calls `pipeline.select`, or for `--ids`
+`pipeline.adopt`; prints the result.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from vocabtrim.cli.console import Console
-from vocabtrim.cli.options import Debug, Force, Json, Output, Quiet
+from vocabtrim.cli.options import TOKENIZER_HELP, Debug, Force, Json, Output, Quiet
 from vocabtrim.core.errors import VocabtrimError
 
 if TYPE_CHECKING:
+    from vocabtrim.pipeline.select import SelectResult
     from vocabtrim.rules.base import SelectionRule
+    from vocabtrim.tensors.id_vectors import Reading
 
 HOW = "How to choose (one of these)"
+LIST = "Instead of choosing"
+WORTH = "To see what it is worth"
+
+HOLD_OUT = (
+    "hint: coverage of new text is an estimate from the counts; to measure it, leave some files "
+    "out of the counts and name them here: --held-out FILE --tokenizer T"
+)
+NO_TEXT = "hint: --tokenizer T shows dropped ids as text"
 
 
 class SelectionUsageError(VocabtrimError):
@@ -25,8 +36,11 @@ class SelectionUsageError(VocabtrimError):
 
 
 def select(
-    counts: Annotated[list[Path], typer.Argument(metavar="COUNTS…", help="Count files; added.")],
     output: Output,
+    counts: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="COUNTS…", help="Count files; added. With --ids they only judge."),
+    ] = None,
     top_k: Annotated[
         int | None,
         typer.Option("--top-k", metavar="N", help="The N most frequent ids.", rich_help_panel=HOW),
@@ -76,45 +90,101 @@ def select(
             help="Further ids to keep; 'none' drops the automatic ones (EOS, chat, added tokens).",
         ),
     ] = "",
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take a list as it is: JSON, text, .npy, .pt, raw int32, a d2t, a drafter.",
+            rich_help_panel=LIST,
+        ),
+    ] = None,
+    read_as: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="ids|offsets",
+            help="What the list holds, where that does not show.",
+            rich_help_panel=LIST,
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            "-t",
+            metavar="T",
+            help=f"{TOKENIZER_HELP} Shows dropped ids as text.",
+            rich_help_panel=WORTH,
+        ),
+    ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text that was not counted, to measure coverage on; repeatable.",
+            rich_help_panel=WORTH,
+        ),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Choose the draft vocabulary from counts.
+    """Choose the draft vocabulary from counts, and say what it is worth.
 
     EOS ids, the ids that the chat template emits in an assistant turn and added
-    tokens seen in calibration are always inside K, unless --keep none.
+    tokens seen in calibration are always inside K, unless --keep none. A list
+    (--ids) is taken as it is.
 
     Example: vocabtrim select counts.safetensors --top-k 4096 -o vocab.safetensors
     """
+    from vocabtrim.pipeline.adopt import adopt
     from vocabtrim.pipeline.select import KeepIds
     from vocabtrim.pipeline.select import select as run
 
     console = Console(json, quiet, force)
     simple = {"top_k:k": top_k, "top_p:p": top_p, "min_count:count": min_count, "first:k": first}
-    result = run(
-        counts,
-        _rule(simple, rule, exact=exact_k),
-        output,
-        base=base,
-        weights=_weights(weight or []),
-        keep=KeepIds.parse(keep),
-        force=force,
-    )
-    console.data(f"draft vocabulary  {result.K:,} of {result.V:,} ids  →  {result.output}")
-    console.data(f"rule              {result.rule}")
-    console.data(
-        f"ids               {result.seen:,} seen in calibration, {result.kept:,} kept whatever "
-        f"their count; {result.dropped_seen:,} seen ids dropped"
-    )
-    console.data(
-        f"fill              {result.filled_share:.1%} of rows: {result.filled_from_base:,} from "
-        f"base counts, {result.filled_ascending:,} in ascending id"
-    )
-    console.data(f"coverage          {result.coverage:.2%} of the calibration tokens themselves")
-    for name, share in result.coverage_by_domain.items():
-        console.data(f"  {name:<16}{share:.2%}")
+    if ids is not None:
+        asked = [*simple.values(), rule, base, weight or None, keep or None, exact_k or None]
+        if any(option is not None for option in asked):
+            raise SelectionUsageError("--ids takes a list as it is, without options of choosing")
+        result = adopt(
+            ids,
+            output,
+            tokenizer=_tokenizer(tokenizer),
+            reading=_reading(read_as),
+            counts=counts or [],
+            held_out=held_out or [],
+            force=force,
+        )
+    else:
+        if read_as is not None:
+            raise SelectionUsageError("--as says what the file of --ids holds, and there is none")
+        if not counts:
+            raise SelectionUsageError("say what to choose from: COUNTS…, or --ids FILE")
+        result = run(
+            counts,
+            _rule(simple, rule, exact=exact_k),
+            output,
+            base=base,
+            weights=_weights(weight or []),
+            keep=KeepIds.parse(keep),
+            tokenizer=_tokenizer(tokenizer),
+            held_out=held_out or [],
+            force=force,
+        )
+    _show(console, result, with_text=tokenizer is not None)
+
+
+def _show(console: Console, result: SelectResult, *, with_text: bool) -> None:
+    for warning in result.warnings:
+        console.warn(warning)
+    for line in result.lines():
+        console.data(line)
+    if result.counted is not None and result.counted.dropped and not with_text:
+        console.talk(NO_TEXT)
+    if result.counted is not None and result.held_out is None:
+        console.talk(HOLD_OUT)
     console.result(result.to_json())
 
 
@@ -145,3 +215,21 @@ def _weights(pairs: list[str]) -> dict[str, float]:
         if not (domain and equals):
             raise SelectionUsageError(f"--weight takes DOMAIN=NUMBER, found {pair!r}")
     return weights
+
+
+def _tokenizer(name: str | None) -> Path | None:
+    from vocabtrim.tensors.locate import locate_tokenizer
+
+    return None if name is None else locate_tokenizer(name)
+
+
+def _reading(text: str | None) -> Reading | None:
+    from vocabtrim.tensors.id_vectors import Reading
+
+    known: tuple[Reading, ...] = get_args(Reading)
+    for one in known:
+        if one == text:
+            return one
+    if text is not None:
+        raise SelectionUsageError(f"--as takes {' or '.join(known)}, found {text!r}")
+    return None

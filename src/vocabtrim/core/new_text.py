@@ -54,10 +54,12 @@ def new_text_coverage(
 ) -> NewTextCoverage:
     """Estimate what a vocabulary chosen by frequency covers of new text.
 
-    An id stays in where what is left of its frequency is above the last row
-    that is kept now. Where it is equal, it counts for `share` by the part of
-    such ids that are kept, and not at all for `low`. An id of a single document
-    has nothing left, and counts where the fill brings it in anyway.
+    An id stays in where what is left of its frequency is above the last row;
+    of that, too, one document takes its part, to the nearest whole occurrence.
+    Where it is equal, it counts for `share` by the part of such ids that are
+    kept. For `low` the last row stays as it is, and what equals it is out. An id
+    of a single document has nothing left, and counts where the fill brings it
+    in anyway.
 
     Args:
         counts: What the vocabulary was chosen from.
@@ -130,11 +132,14 @@ def _left(
         optional = chosen & competes
         last = float(ranked_by[optional].min()) if optional.any() else 0.0
         # in occurrences of each id: one of a weighted domain counts for more or less than one
-        row = np.full(counts.vocab_size, np.inf)
+        row, row_left = np.full((2, counts.vocab_size), np.inf)
         np.divide(last * counts.counts, ranked_by, out=row, where=ranked_by > 0)
+        # a document that is left out takes its part of the last row too; of a low one, none
+        fallen = last - np.rint(last / max(counts.n_documents, 1))
+        np.divide(fallen * counts.counts, ranked_by, out=row_left, where=ranked_by > 0)
         at_last = competes & np.isclose(ranked_by, last, rtol=ROUNDING, atol=0.0)
         luck = int(np.count_nonzero(at_last & chosen)) / max(int(np.count_nonzero(at_last)), 1)
-        share, low = chosen * _evenly(counts, row, luck), chosen * _heaped(counts, row)
+        share, low = chosen * _evenly(counts, row_left, luck), chosen * _heaped(counts, row)
     share[kept] = low[kept] = chosen[kept]
     return share, low
 

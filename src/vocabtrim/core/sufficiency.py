@@ -33,6 +33,14 @@ FEWEST_TO_EXTRAPOLATE = 9
 REPEATS_BEYOND = 20
 """An id that one document has more often than this is likely a loop."""
 
+TOGETHER = 2.0
+"""Times that the standard error is above that of ids which come one by one.
+
+A document on a subject of its own brings all the words of it. The counts do not
+say which ids came together; over four kinds of text and 50 to 400 documents, a
+jackknife over whole documents gave 1.0 to 2.2 times the error of single ids.
+"""
+
 
 @dataclass(frozen=True)
 class Unseen:
@@ -41,8 +49,8 @@ class Unseen:
     Args:
         share: Share of a new document's tokens whose id is not in the data;
             None where there are fewer than two documents.
-        error: Standard error of `share`, each id taken to come or not come on
-            its own; text in bursts has a larger one.
+        error: Standard error of `share`: twice that of ids which come or do not
+            come one by one, for those of a subject come together.
         repeats: The part of `share` that is an id's occurrences beyond the
             20th in its only document: loops, which a cap per document removes.
         doubled: What `share` would be with twice the documents; None where
@@ -59,6 +67,13 @@ class Unseen:
     doubled: float | None
     never_seen: int
     domains: Mapping[str, Unseen] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Two standard errors about `share`, inside [0, 1]; None where it is None."""
+        if self.share is None or self.error is None:
+            return None
+        return max(self.share - 2 * self.error, 0.0), min(self.share + 2 * self.error, 1.0)
 
 
 def unseen(counts: TokenCounts) -> Unseen:
@@ -77,7 +92,7 @@ def unseen(counts: TokenCounts) -> Unseen:
         single = part.counts[counts.documents == 1].astype(np.float64)
         return Unseen(
             share=shares[0],
-            error=float(np.sqrt(single @ single)) / tokens,
+            error=TOGETHER * float(np.sqrt(single @ single)) / tokens,
             repeats=float(np.maximum(single - REPEATS_BEYOND, 0).sum()) / tokens,
             doubled=_beyond(sizes, shares, 2 * n_documents) if enough else None,
             never_seen=never_seen,

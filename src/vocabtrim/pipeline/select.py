@@ -1,10 +1,12 @@
 """`vocabtrim select`: counts and a rule to a draft vocabulary.
 
 Loads and merges the counts, works out which ids must be kept, lets the rule
-choose, and says of the result what a reader needs to trust it: how many ids
-were seen at all, what the rest was filled from, and how much of the
-calibration text the ids cover. That coverage is of the text that the ids were
-chosen on; new text has more misses.
+choose, and says of the result what a reader needs to trust it: what the counts
+tell (`appraisal.py`) and, where there is any, text that was held out
+(`held_out.py`). The vocabulary depends on the counts, the rule and the kept ids
+alone; the rest only speaks about it.
+
+`select --ids` takes a list that somebody else chose: `adopt.py`.
 """
 
 from __future__ import annotations
@@ -21,11 +23,16 @@ from numpy.typing import NDArray
 
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
-from vocabtrim.core.errors import VocabError
-from vocabtrim.core.manifest import file_hash, refuse_existing
-from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.core.errors import CalibrationError, TokenizerMismatch, VocabError
+from vocabtrim.core.manifest import Manifest, file_hash, refuse_existing
 from vocabtrim.core.vocab_file import write_vocab
-from vocabtrim.rules.base import Evidence, SelectionRule
+from vocabtrim.pipeline.appraisal import Appraisal, appraise
+from vocabtrim.pipeline.held_out import HeldOutResult, judge_held_out, read_held_out
+from vocabtrim.rules.base import Evidence, SelectionRule, by_counts
+from vocabtrim.tokens.tokenizer import Tokenizer
+
+WIDTH = 18
+"""Columns of the labels."""
 
 
 @dataclass(frozen=True)
@@ -34,38 +41,44 @@ class SelectResult:
 
     Args:
         output: The file written.
-        rule: The rule with its options.
+        rule: The rule with its options, or the list that was read.
         K: Rows of the draft vocabulary.
         V: Ids of the tokenizer.
-        kept: Ids that had to be kept.
-        seen: Ids of the vocabulary that occur in the calibration data.
-        filled_from_base: Ids taken from the base counts.
-        filled_ascending: Ids taken in ascending order, having been seen nowhere.
-        dropped_seen: Ids that occur in the data and are left out.
-        coverage: Share of the calibration tokens covered.
-        coverage_by_domain: The same for each domain.
+        counted: What the counts say of it; None where there are none.
+        held_out: What held-out text says of it; None where there is none.
+        warnings: Repairs and oddities, one sentence each.
     """
 
     output: str
     rule: str
     K: int
     V: int
-    kept: int
-    seen: int
-    filled_from_base: int
-    filled_ascending: int
-    dropped_seen: int
-    coverage: float
-    coverage_by_domain: Mapping[str, float]
-
-    @property
-    def filled_share(self) -> float:
-        """Share of the rows that no calibration token asked for."""
-        return (self.filled_from_base + self.filled_ascending) / self.K
+    counted: Appraisal | None
+    held_out: HeldOutResult | None
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` writes."""
-        return {"select": asdict(self) | {"filled_share": self.filled_share}}
+        document: dict[str, Any] = {
+            "output": self.output,
+            "rule": self.rule,
+            "K": self.K,
+            "V": self.V,
+        }
+        if self.counted is not None:
+            document |= self.counted.to_json()
+            document["filled_share"] = self.counted.filled / self.K
+        document["held_out"] = None if self.held_out is None else asdict(self.held_out)
+        return {"select": document | {"warnings": list(self.warnings)}}
+
+    def lines(self) -> list[str]:
+        """Return the result as lines for a reader."""
+        return [
+            f"{'draft vocabulary':<{WIDTH}}{self.K:,} of {self.V:,} ids  →  {self.output}",
+            f"{'rule':<{WIDTH}}{self.rule}",
+            *([] if self.counted is None else self.counted.lines(self.K, WIDTH)),
+            *([] if self.held_out is None else self.held_out.lines(WIDTH)),
+        ]
 
 
 def select(
@@ -76,6 +89,8 @@ def select(
     base: Path | None = None,
     weights: Mapping[str, float] | None = None,
     keep: KeepIds | None = None,
+    tokenizer: Path | None = None,
+    held_out: Sequence[str | Path] = (),
     force: bool = False,
 ) -> SelectResult:
     """Choose a draft vocabulary and write it.
@@ -87,36 +102,44 @@ def select(
         base: Counts that order the fill beyond the ids seen.
         weights: Domain to factor.
         keep: Which ids must be kept; by default those of the tokenizer.
+        tokenizer: The tokenizer of the counts, to show ids as text and to read
+            held-out text.
+        held_out: Text that was not counted, to measure coverage on.
         force: Replace `output` if it exists.
 
     Raises:
         VocabError: The rule cannot be met, or a kept id does not exist.
-        TokenizerMismatch: The counts come from different tokenizers.
+        TokenizerMismatch: Counts or tokenizer differ.
+        CalibrationError: Held-out text cannot be used.
         ArtifactError: A file is not what it should be.
         OutputExists: `output` is there and `force` is not given.
     """
     refuse_existing(output, force=force)
-    merged = reduce(add, (read_counts(path)[0] for path in counts))
+    merged, manifests = read_merged(counts)
     broad = None if base is None else read_counts(base)[0]
     evidence = Evidence(merged, broad, weights or {})
+    opened = None if tokenizer is None else tokenizer_of(tokenizer, merged)
     must_keep = (keep or KeepIds()).of(merged)
     vocab = rule.select(evidence, must_keep)
-    result = _describe(vocab, evidence, must_keep, rule, output)
-    inputs = {str(path): file_hash(path) for path in [*counts, *([base] if base else [])]}
-    facts = {
-        key: value
-        for key, value in asdict(result).items()
-        if key not in ("output", "rule", "K", "V")
-    }
+    counted = appraise(vocab, evidence, must_keep, chosen=by_counts(rule), tokenizer=opened)
+    judged = None
+    if held_out:
+        text = read_held_out(
+            held_out, reading_tokenizer(opened), role=role_of(manifests), counted=manifests
+        )
+        judged = judge_held_out(text, vocab, merged.special.eos)
     write_vocab(
         output,
         vocab,
-        inputs=inputs,
+        inputs={str(path): file_hash(path) for path in [*counts, *([base] if base else [])]},
         options={"rule": repr(rule), "weights": dict(weights or {}), "keep": repr(keep)},
-        facts=facts | {"filled_share": result.filled_share},
+        facts=counted.facts() | {"filled_share": counted.filled / vocab.size},
         force=force,
     )
-    return result
+    warnings = () if judged is None else judged.warnings
+    return SelectResult(
+        str(output), repr(rule), vocab.size, vocab.vocab_size, counted, judged, warnings
+    )
 
 
 @dataclass(frozen=True)
@@ -165,30 +188,50 @@ class KeepIds:
         return np.array(sorted(kept), dtype=np.int64)
 
 
-def _describe(
-    vocab: DraftVocab,
-    evidence: Evidence,
-    must_keep: NDArray[np.int64],
-    rule: SelectionRule,
-    output: Path,
-) -> SelectResult:
-    counts = evidence.counts
-    unseen = np.setdiff1d(vocab.ids[counts.counts[vocab.ids] == 0], must_keep)
-    from_base = 0
-    if evidence.base is not None:
-        from_base = int(np.count_nonzero(evidence.base.counts[unseen]))
-    return SelectResult(
-        output=str(output),
-        rule=repr(rule),
-        K=vocab.size,
-        V=vocab.vocab_size,
-        kept=int(must_keep.size),
-        seen=int(np.count_nonzero(counts.counts[vocab.ids])),
-        filled_from_base=from_base,
-        filled_ascending=int(unseen.size) - from_base,
-        dropped_seen=counts.n_distinct - int(np.count_nonzero(counts.counts[vocab.ids])),
-        coverage=counts.coverage(vocab.ids),
-        coverage_by_domain={
-            name: part.coverage(vocab.ids) for name, part in counts.domains.items()
-        },
-    )
+def read_merged(paths: Sequence[Path]) -> tuple[TokenCounts, list[Manifest]]:
+    """Read count files and return their sum and their manifests.
+
+    Raises:
+        ArtifactError: A file is not what it should be.
+        TokenizerMismatch: The counts come from different tokenizers.
+    """
+    read = [read_counts(path) for path in paths]
+    return reduce(add, (counts for counts, _ in read)), [manifest for _, manifest in read]
+
+
+def tokenizer_of(path: Path, counts: TokenCounts) -> Tokenizer:
+    """Open the tokenizer that the counts were made with.
+
+    Raises:
+        TokenizerError: There is none at `path`, or it is damaged.
+        TokenizerMismatch: It is another.
+    """
+    tokenizer = Tokenizer.open(path)
+    if tokenizer.fingerprint != counts.tokenizer:
+        raise TokenizerMismatch(
+            f"the counts were not made with the tokenizer of {path}",
+            expected=counts.tokenizer,
+            found=tokenizer.fingerprint,
+        )
+    return tokenizer
+
+
+def reading_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
+    """Return the tokenizer that held-out text is read with.
+
+    Raises:
+        CalibrationError: None was named.
+    """
+    if tokenizer is None:
+        raise CalibrationError(
+            "held-out text has to be encoded; say with which tokenizer (--tokenizer T)"
+        )
+    return tokenizer
+
+
+def role_of(manifests: Sequence[Manifest]) -> str:
+    """Return whose turns were counted; the assistant's where that is not one role."""
+    found = [manifest.options.get("role") for manifest in manifests]
+    roles = [role for role in found if role is not None]
+    agreed = bool(roles) and all(role == roles[0] for role in roles)
+    return roles[0] if agreed and isinstance(roles[0], str) else "assistant"

@@ -105,7 +105,11 @@ class Evidence:
 
 
 class SelectionRule(Protocol):
-    """What `rules/NAME.py` defines as `PLUGIN`: a frozen dataclass with this method."""
+    """What `rules/NAME.py` defines as `PLUGIN`: a frozen dataclass with this method.
+
+    A rule whose ids do not follow from the counts says so with
+    `by_counts: ClassVar[bool] = False`; see `by_counts`.
+    """
 
     def select(self, evidence: Evidence, must_keep: NDArray[np.int64]) -> DraftVocab:
         """Choose the draft vocabulary.
@@ -118,6 +122,14 @@ class SelectionRule(Protocol):
             VocabError: The rule's K is impossible.
         """
         ...
+
+
+def by_counts(rule: SelectionRule) -> bool:
+    """Whether the ids that a rule takes besides the kept ones follow from the counts.
+
+    Where they do, coverage of the text that was counted is too high for new text.
+    """
+    return bool(getattr(rule, "by_counts", True))
 
 
 def rows_asked(k: int, vocab_size: int, *, exact: bool) -> int:

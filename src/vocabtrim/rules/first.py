@@ -8,6 +8,7 @@ text of the wrong kind some do not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ class First:
         k: Rows asked for, rounded up to a multiple of 64.
         exact: Take exactly `k` rows.
     """
+
+    by_counts: ClassVar[bool] = False
 
     k: int
     exact: bool = False

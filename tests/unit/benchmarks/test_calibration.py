@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks import calibration
-from benchmarks.calibration import OTHER, RAW, TARGET, Texts, kinds_of_text, main
+from benchmarks.calibration import OTHER, RAW, TARGET, Answers, Texts, kinds_of_text, main
 from tests.outside_data import outside_files
 from tests.real_tokenizers import real_directory
-from tests.tiny_tokenizer import write_tokenizer
+from tests.tiny_tokenizer import tokenizer, write_tokenizer
+from vocabtrim.tokens.counting import BatchCounter
 
 WORDS = ("the", "answer", "is", "a", "number", "of", "things", "that", "nobody", "knows")
 
@@ -51,10 +52,10 @@ def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_data(tmp_path, 60)
-    tokenizer = write_tokenizer(tmp_path / "tokenizer")
+    whose = write_tokenizer(tmp_path / "tokenizer")
     monkeypatch.setattr(calibration, "ROWS", (64, 128))
     monkeypatch.setattr(calibration, "SIZES", (10, 20, 40))
-    options = ("--data", data, "--tokenizer", tokenizer, "--splits", 3)
+    options = ("--data", data, "--tokenizer", whose, "--splits", 3)
     assert called(monkeypatch, *options) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     found = json.loads(last)["calibration"]
@@ -74,6 +75,12 @@ def test_the_command(
         assert 1 <= row["ceiling"] <= 5
     assert [row["answers"] for row in found["sizes"]] == [10, 20, 40]
     assert found["sizes"][-1]["doubled_truth"] is None
+    for row in found["sizes"]:
+        assert row["low"] <= row["estimate"] <= row["high"]
+        assert 0 <= row["near"] <= 1
+    assert [(row["answers"], row["K"]) for row in found["gains"]] == [
+        (size, k) for size in (10, 20) for k in (64, 128)
+    ]
     # the same command prints the same line
     assert called(monkeypatch, *options) == 0
     assert capsys.readouterr().out.splitlines()[-1] == last
@@ -92,11 +99,25 @@ def test_held_out_prompts_are_in_no_calibration_text() -> None:
     assert [int(one[0]) for one in kinds["other-model-generated"].documents] == [2, 3, 4, 5, 9]
 
 
+def test_any_choice_of_answers_is_counted_as_the_counter_does(tmp_path: Path) -> None:
+    opened = tokenizer(tmp_path / "tokenizer")
+    documents = [opened.encode(text) for text in ("then the ants", "a a a a", "the", "an ant")]
+    chosen = np.array([3, 1, 0])
+    for cap in (None, 2):
+        counted = BatchCounter(opened, cap_per_document=cap).count(
+            [documents[one] for one in chosen]
+        )
+        found = Answers.of(documents, opened.vocab_size, cap).counts(chosen)
+        assert found.n_documents == 3
+        np.testing.assert_array_equal(found.counts, counted.counts.counts)
+        np.testing.assert_array_equal(found.documents, counted.counts.documents)
+
+
 def test_missing_data_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tokenizer = write_tokenizer(tmp_path / "tokenizer")
-    assert called(monkeypatch, "--data", tmp_path, "--tokenizer", tokenizer) == 2
+    whose = write_tokenizer(tmp_path / "tokenizer")
+    assert called(monkeypatch, "--data", tmp_path, "--tokenizer", whose) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
@@ -104,8 +125,8 @@ def test_the_promises_on_real_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (answers,) = outside_files(f"{TARGET}.jsonl")
-    tokenizer = real_directory("llama3_1")
-    options = ("--data", answers.parent, "--tokenizer", tokenizer, "--splits", 4)
+    whose = real_directory("llama3_1")
+    options = ("--data", answers.parent, "--tokenizer", whose, "--splits", 20)
     assert called(monkeypatch, *options) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["calibration"]
     sizes: dict[int, dict[str, Any]] = {row["answers"]: row for row in found["sizes"]}
@@ -113,11 +134,16 @@ def test_the_promises_on_real_answers(
         row = sizes[size]
         # in file order, and with loops cut on every random split
         assert abs(row["estimate"] - row["truth"]) < 0.03
+        assert row["inside"]
         assert abs(row["capped_estimate"] - row["capped_truth"]) < 0.03
-        assert row["capped_worst_difference"] < 0.03
+        assert row["capped_near"] == 1.0
+        assert row["capped_inside_interval"] > 0.6
     for size in (100, 200):
         row = sizes[size]
         assert abs(row["capped_doubled_estimate"] - row["capped_doubled_truth"]) < 0.03
+    for row in found["gains"]:
+        # what twice the data brings is foreseen from above, and at high K within a point
+        assert row["gain"] < row["gain_at_most"]
     coverage = {
         kind["kind"]: {row["K"]: row["coverage"] for row in kind["rows"]} for kind in found["kinds"]
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,19 @@ def test_a_missing_extra_says_how_to_get_it() -> None:
 )
 def test_exit_codes(error: type[errors.VocabtrimError], code: int) -> None:
     assert error("x").exit_code == code
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        errors.CalibrationError("it is no JSON", path="a.jsonl", line=7),
+        errors.TokenizerMismatch("no", expected="sha256:a", found="sha256:b"),
+        errors.MissingExtra("decoding needs torch", "torch"),
+        errors.OutputExists(Path("/d")),
+        errors.EnvironmentFailure("the disk is full"),
+    ],
+)
+def test_an_error_survives_the_way_between_processes(fault: errors.VocabtrimError) -> None:
+    arrived = pickle.loads(pickle.dumps(fault))
+    assert type(arrived) is type(fault)
+    assert (str(arrived), vars(arrived)) == (str(fault), vars(fault))

@@ -96,17 +96,28 @@ def test_the_order_of_the_fill_is_the_callers() -> None:
 
 
 def test_kept_ids_are_certain_and_ties_count_as_they_are_kept() -> None:
-    counts = counts_of(documents_of([0, 0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5]), 8)
+    documents = documents_of([0, 0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5])
+    counts = counts_of(documents, 8)
     vocab = DraftVocab.from_ids([0, 1, 2], 8)
-    # last row: id 2, twice, and no other id as often. Left of ids 0, 1, 2: 8/3, 2 (a tie), 1
+    # last row: id 2, twice, no other id as often, and one of three documents takes one of the
+    # two. Left of ids 0, 1, 2: 8/3, 2, and 1, a tie with no other
     found = new_text_coverage(counts, vocab, kept=NONE)
-    assert found.share == pytest.approx((4 + 3) / 12)
+    assert found.share == pytest.approx(9 / 12)
+    assert found.share == pytest.approx(left_out(documents, counts, 3))
     # two of id 0 in one document leave two, which is not more than the last row
     assert found.low == pytest.approx(2 / 12)
     kept = new_text_coverage(counts, vocab, kept=np.array([2, 7]))
-    # now the last row that competes is id 1, three times: id 0 has 8/3 left
-    assert kept.share == pytest.approx(2 / 12)
+    # now the last row that competes is id 1, three times, of which two are left: a tie
+    assert kept.share == pytest.approx(9 / 12)
     assert kept.low == pytest.approx(2 / 12)
+
+
+@pytest.mark.parametrize("n_documents", [2, 9, 400])
+def test_documents_that_are_all_alike_cover_one_another(n_documents: int) -> None:
+    counts = counts_of(documents_of(*[[0, 0, 1, 2]] * n_documents), 8)
+    found = new_text_coverage(counts, DraftVocab.from_ids([0, 1], 8), kept=NONE)
+    # id 1 holds its row by a tie with id 2, and either may have it
+    assert found.share == pytest.approx((2 + 0.5) / 4)
 
 
 def test_ids_kept_without_counting_are_covered_as_they_are_counted() -> None:

@@ -38,6 +38,13 @@ def test_names_are_file_names_sorted_without_base(seam: Registry) -> None:
     assert seam.names() == ["also", "broken", "good"]
 
 
+def test_modules_beside_the_plug_ins_are_none(seam: Registry) -> None:
+    beside = Registry("someseam", "thing", beside=frozenset({"base", "also"}))
+    assert beside.names() == ["broken", "good"]
+    with pytest.raises(PluginError, match="no thing is called 'also'"):
+        beside.load("also")
+
+
 def test_listing_imports_no_plugin(seam: Registry) -> None:
     seam.names()
     assert "someseam.good" not in sys.modules

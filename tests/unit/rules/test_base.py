@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from tests.unit.rules.evidence import NONE
 from vocabtrim.core.counts import SpecialIds, TokenCounts
 from vocabtrim.core.errors import PluginError, TokenizerMismatch, VocabError
-from vocabtrim.rules.base import RULES, Evidence, SelectionRule, parse_rule, rows_asked, take, usage
+from vocabtrim.rules.base import (
+    RULES,
+    Evidence,
+    SelectionRule,
+    by_counts,
+    parse_rule,
+    rows_asked,
+    take,
+    usage,
+)
 from vocabtrim.rules.first import First
 from vocabtrim.rules.min_count import MinCount
 from vocabtrim.rules.top_k import TopK
@@ -174,6 +183,11 @@ def test_k_bounds_are_inclusive() -> None:
     assert rows_asked(1, 100, exact=True) == 1
     assert rows_asked(100, 100, exact=True) == 100
     assert rows_asked(1, 100, exact=False) == 64
+
+
+def test_which_rules_follow_the_counts() -> None:
+    assert not by_counts(First(3))
+    assert all(by_counts(rule) for rule in (TopK(3), TopP(0.5), MinCount(2)))
 
 
 def test_rules_read_from_the_command_line() -> None:

@@ -49,7 +49,7 @@ def test_a_gguf_file_is_converted_once_for_each_content(
 
 
 def test_built_in_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(built_in.BUILT_IN) == ["demo", "demo-eagle3", "demo-lm"]
+    assert list(built_in.BUILT_IN) == ["demo", "demo-eagle3", "demo-lm", "demo-gemma"]
     monkeypatch.setattr(module, "BUILT_IN", {"demo": lambda: tmp_path / "built"})
     assert locate("demo") == tmp_path / "built"
 

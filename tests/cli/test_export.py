@@ -1,0 +1,42 @@
+"""`vocabtrim export` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Command
+from vocabtrim.pipeline.export import FORMS
+
+
+def test_a_vocabulary_as_text(vocabtrim: Command, counts: Path, tmp_path: Path) -> None:
+    vocab = tmp_path / "vocab.safetensors"
+    vocabtrim("select", counts, "--top-k", 3, "--exact-k", "-o", vocab)
+    outcome = vocabtrim(
+        *("export", vocab, "--to", "ids-txt", "-o", tmp_path / "ids.txt"),
+        *("--json", tmp_path / "r.json"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert f"3 of 10 ids  →  {tmp_path / 'ids.txt'}" in outcome.out
+    assert (tmp_path / "ids.txt").read_text() == "0\n1\n2\n"
+    result = json.loads((tmp_path / "r.json").read_text())["export"]
+    assert (result["form"], result["K"], result["V"]) == ("ids-txt", 3, 10)
+    again = vocabtrim("export", vocab, "--to", "ids-txt", "-o", tmp_path / "ids.txt")
+    assert again.code == 2
+    assert "--force" in again.err
+
+
+def test_help_and_errors_name_every_form(vocabtrim: Command, counts: Path, tmp_path: Path) -> None:
+    shown = vocabtrim("export", "--help").out
+    refused = vocabtrim("export", counts, "--to", "nosuch", "-o", tmp_path / "x")
+    assert refused.code == 2
+    for form in FORMS:
+        assert form in shown
+        assert form in refused.err
+
+
+def test_counts_are_no_vocabulary(vocabtrim: Command, counts: Path, tmp_path: Path) -> None:
+    outcome = vocabtrim("export", counts, "--to", "ids-txt", "-o", tmp_path / "x")
+    assert outcome.code == 2
+    assert "holds counts, but draft vocabulary is needed here" in outcome.err
+    assert not (tmp_path / "x").exists()
