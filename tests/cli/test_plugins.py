@@ -1,4 +1,4 @@
-"""`vocabtrim families` and `vocabtrim rules` list what the registries hold."""
+"""`vocabtrim families`, `rules` and `sources` list what the registries hold."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from tests.cli.conftest import Command
 from vocabtrim.core.registry import Registry
 from vocabtrim.families.base import FAMILIES
 from vocabtrim.rules.base import RULES
+from vocabtrim.sources.base import SOURCES
 
 
-@pytest.mark.parametrize(("verb", "registry"), [("families", FAMILIES), ("rules", RULES)])
+@pytest.mark.parametrize(
+    ("verb", "registry"), [("families", FAMILIES), ("rules", RULES), ("sources", SOURCES)]
+)
 def test_every_plug_in_has_a_line(
     vocabtrim: Command, tmp_path: Path, verb: str, registry: Registry
 ) -> None:

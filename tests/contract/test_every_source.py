@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
+import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vocabtrim.sources.base import SOURCES, Document, Reading, source_of
+from tests.reading import READING, told
+from vocabtrim.core.errors import CalibrationError
+from vocabtrim.sources.base import (
+    BLOCK_BYTES,
+    LAST_ASKED,
+    LONGEST_RECORD,
+    SOURCES,
+    Document,
+    Skipped,
+    Source,
+    source_name_of,
+)
+from vocabtrim.sources.files import DataFile
 from vocabtrim.tokens.messages import Conversation
-
-READING = Reading("sha256:t", 1000)
 
 
 @pytest.fixture(params=SOURCES.names())
@@ -18,16 +31,16 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def example(name: str, directory: Path) -> Path:
+def example(name: str, directory: Path) -> DataFile:
     """Write a source's example under a name that says nothing."""
     path = directory / "data"
     path.write_bytes(SOURCES.load(name).example)
-    return path
+    return DataFile.find(path)
 
 
-def as_text(document: Document) -> str:
-    """Return a document so that equal ones are equal."""
-    return f"{document.path}:{document.line}:{document.stop}:{document.domain}:{document.content}"
+def read(source: Source, file: DataFile, start: int = 0, line: int = 1) -> list[Document | Skipped]:
+    blocks = source.blocks(file, start, line)
+    return [one for block in blocks for one in source.read(block, READING)]
 
 
 def test_it_says_what_it_is(name: str) -> None:
@@ -36,29 +49,70 @@ def test_it_says_what_it_is(name: str) -> None:
     assert "\n" not in summary
 
 
-def test_its_content_is_told_from_all_others(name: str, tmp_path: Path) -> None:
-    assert source_of(example(name, tmp_path)) is SOURCES.load(name)
+def test_it_alone_reads_its_example(name: str, tmp_path: Path) -> None:
+    file = example(name, tmp_path)
+    others = [one for one in SOURCES.names() if one not in (name, LAST_ASKED)]
+    assert SOURCES.load(name).matches(file)
+    assert not any(SOURCES.load(one).matches(file) for one in others)
+    assert source_name_of(file) == name
 
 
-def test_documents_come_in_order_and_end_inside_the_file(name: str, tmp_path: Path) -> None:
-    path = example(name, tmp_path)
-    documents = list(SOURCES.load(name).read(path, READING))
+def test_its_example_has_documents_and_nothing_to_leave_out(name: str, tmp_path: Path) -> None:
+    file = example(name, tmp_path)
+    documents = read(SOURCES.load(name), file)
     assert documents
-    places = [document.stop for document in documents]
-    assert places == sorted(set(places))
-    assert 0 < places[-1] <= path.stat().st_size
-    assert all(document.path == path and document.line >= 1 for document in documents)
     for document in documents:
+        assert isinstance(document, Document)
+        assert document.file == file.name
         assert isinstance(document.content, str | Conversation | np.ndarray)
+    lines = [document.line for document in documents]
+    assert lines == sorted(lines)
+    assert lines[0] >= 1
+
+
+def test_blocks_name_their_source_follow_one_another_and_travel(name: str, tmp_path: Path) -> None:
+    source, file = SOURCES.load(name), example(name, tmp_path)
+    blocks = list(source.blocks(file))
+    assert blocks
+    for block in blocks:
+        assert (block.source, block.file) == (name, file)
+        assert block.start < block.stop
+        assert len(block.data or b"") <= max(BLOCK_BYTES * 2, LONGEST_RECORD)
+        assert pickle.loads(pickle.dumps(block)) == block
+        sent = pickle.loads(pickle.dumps(block.without_data()))
+        assert told(source.read(sent, READING)) == told(source.read(block, READING))
+    for before, after in pairwise(blocks):
+        assert (before.stop, before.line + before.lines) == (after.start, after.line)
+
+
+def test_nothing_is_left_after_the_last_block(name: str, tmp_path: Path) -> None:
+    source, file = SOURCES.load(name), example(name, tmp_path)
+    *_, last = source.blocks(file)
+    assert read(source, file, last.stop, last.line + last.lines) == []
 
 
 def test_reading_twice_gives_the_same(name: str, tmp_path: Path) -> None:
-    path = example(name, tmp_path)
-    source = SOURCES.load(name)
-    first, second = ([as_text(one) for one in source.read(path, READING)] for _ in range(2))
-    assert first == second
+    source, file = SOURCES.load(name), example(name, tmp_path)
+    assert told(read(source, file)) == told(read(source, file))
 
 
-def test_an_empty_file_has_no_documents(name: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    assert list(SOURCES.load(name).read(tmp_path / "empty", READING)) == []
+def test_a_fault_is_given_as_it_is(name: str, tmp_path: Path) -> None:
+    source, file = SOURCES.load(name), example(name, tmp_path)
+    (block, *_) = source.blocks(file)
+    fault = Skipped(file.name, 3, "why")
+    faulty = type(block)(file, name, 0, 0, 3, 0, fault=fault)
+    assert list(source.read(faulty, READING)) == [fault]
+
+
+def test_what_is_packed_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    source, file = SOURCES.load(name), example(name, tmp_path)
+    plain = told(read(source, file))
+    path = tmp_path / "packed"
+    path.write_bytes(gzip.compress(source.example))
+    packed = DataFile.find(path)
+    assert source_name_of(packed) == name
+    if name in ("arrow", "parquet"):
+        with pytest.raises(CalibrationError, match="compressed as a whole"):
+            read(source, packed)
+    else:
+        assert told(read(source, packed)) == plain

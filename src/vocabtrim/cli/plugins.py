@@ -1,6 +1,6 @@
-"""`vocabtrim families` and `vocabtrim rules`: the plug-ins there are.
+"""`vocabtrim families`, `rules` and `sources`: the plug-ins there are.
 
-Both lists come from the registries, so a new file shows up by itself.
+The lists come from the registries, so a new file shows up by itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ def rules(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> None
         first_line = rule.__doc__.strip().splitlines()[0]
         found[usage(name)] = first_line
     _show(console, "rules", found)
+
+
+def sources(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> None:
+    """List the kinds of files that calibration data is read from."""
+    from vocabtrim.sources.base import SOURCES
+
+    console = Console(json, quiet, force=False)
+    found = {name: source.summary for name, source in SOURCES.load_all().items()}
+    _show(console, "sources", found)
 
 
 def _show(console: Console, what: str, found: dict[str, str]) -> None:

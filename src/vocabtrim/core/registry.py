@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from vocabtrim.core.errors import PluginError
@@ -26,13 +28,16 @@ class Registry:
         package: Dotted name of the package that holds them; also the entry
             point group, as in `vocabtrim.rules`.
         noun: What one of them is called in messages.
+        beside: Modules of the package that are no plug-ins; private ones
+            never are.
     """
 
     package: str
     noun: str
+    beside: frozenset[str] = frozenset({"base"})
 
     def names(self) -> list[str]:
-        """Return the keys, sorted; `base` and private modules are none.
+        """Return the keys, sorted.
 
         Raises:
             PluginError: A third party uses a name that is taken.
@@ -40,9 +45,9 @@ class Registry:
         own = {
             info.name
             for info in pkgutil.iter_modules(importlib.import_module(self.package).__path__)
-            if info.name != "base" and not info.name.startswith("_")
+            if info.name not in self.beside and not info.name.startswith("_")
         }
-        foreign = [point.name for point in entry_points(group=self.package)]
+        foreign = [point.name for point in _entry_points(self.package, tuple(sys.path))]
         for name in foreign:
             if name in own or foreign.count(name) > 1:
                 raise PluginError(
@@ -60,10 +65,17 @@ class Registry:
             raise PluginError(
                 f"no {self.noun} is called {name!r}; there are {', '.join(self.names())}"
             )
-        for point in entry_points(group=self.package, name=name):
-            return point.load().PLUGIN
+        for point in _entry_points(self.package, tuple(sys.path)):
+            if point.name == name:
+                return point.load().PLUGIN
         return importlib.import_module(f"{self.package}.{name}").PLUGIN
 
     def load_all(self) -> dict[str, Any]:
         """Return every plug-in by name, in the order of `names`."""
         return {name: self.load(name) for name in self.names()}
+
+
+@lru_cache
+def _entry_points(package: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group; finding them opens a file for every package."""
+    return tuple(entry_points(group=package))

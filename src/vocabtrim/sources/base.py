@@ -1,37 +1,61 @@
-"""What a calibration source gives: documents, one after the other, as a stream.
+"""What a calibration source is, and what it gives: blocks, then documents.
 
-A source reads one kind of file and yields its documents with the place where
-each stands, so that whatever is wrong with one can be said with file and line.
-A document is ready to be counted: a source checks what it reads, and one that
-exists needs no second look. Which source reads a file is decided by its
-content: every source is asked, and exactly one says yes.
+A source reads one kind of file in two steps. `blocks` cuts the file into runs of
+whole records without reading what is in them; it is cheap, and one process does
+it. `read` turns a block into documents, in any process, on any machine, and in
+any order. So counting is parallel and resumable, and what is counted does not
+depend on how many did it.
 
-`find_files` turns what a user typed into a set of files; the set, not the way
-it was typed, is what counts depend on.
+What is wrong with a record is no error: `read` gives a `Skipped` in its place,
+with the place and the reason, and the count goes on. Which source reads a file
+is decided by its content: every source is asked, and one must say yes. Plain
+text is asked last, for all that is no binary can be read as text.
 """
 
 from __future__ import annotations
 
-import glob
-import json
-from collections.abc import Iterator, Sequence
+import dataclasses
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.core.registry import Registry
+from vocabtrim.sources.files import DataFile
 from vocabtrim.tokens.counting import Content
 
-SOURCES = Registry("vocabtrim.sources", "calibration source")
+SOURCES = Registry(
+    "vocabtrim.sources",
+    "calibration source",
+    beside=frozenset(
+        {
+            "base",
+            "chunks",
+            "conversations",
+            "cutting",
+            "files",
+            "heads",
+            "records",
+            "server_logs",
+            "streams",
+            "tables",
+            "values",
+        }
+    ),
+)
 
-BOM = b"\xef\xbb\xbf"
-HEAD_BYTES = 1 << 16
-ABOUT_THE_DATA = ("README", "LICENSE")
-RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json")
+BLOCK_BYTES = 2 << 20
+LONGEST_RECORD = 64 << 20
+
+LAST_ASKED = "text"
+NOT_READ = {
+    rb"BZh[1-9]1AY&SY": "bzip2: unpack it first (bunzip2)",
+    rb"\xfd7zXZ\0": "xz: unpack it first (unxz)",
+    rb"PK\x03\x04": "zip: unpack it first (unzip)",
+    rb"\xff\xfe|\xfe\xff": "UTF-16: convert it first (iconv -f UTF-16 -t UTF-8)",
+}
+"""Beginnings of files that people have and no source reads, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +66,14 @@ class Reading:
         tokenizer: Fingerprint; ids of another tokenizer are not used.
         vocab_size: V of that tokenizer.
         role: Whose turns of a conversation count.
+        field: The field of a record to read, whatever else it has; dots lead
+            into objects, numbers into lists.
     """
 
     tokenizer: str
     vocab_size: int
     role: str = "assistant"
+    field: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +81,71 @@ class Document:
     """One document and where it stands.
 
     Args:
-        path: The file.
-        line: 1-based line at which it begins.
-        stop: Bytes of the file read when it ends: progress, and where a reader
-            could go on.
+        file: Name of the file.
+        line: 1-based line (row of a table) at which it begins.
         content: Text, a conversation, or [T] int64 ids of the tokenizer.
         domain: The domain that the record names for itself, if any.
         warning: A substitute that was made for it, as a sentence.
     """
 
-    path: Path
+    file: str
     line: int
-    stop: int
     content: Content
     domain: str | None = None
     warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A record that was left out.
+
+    Args:
+        file: Name of the file.
+        line: 1-based line (row of a table) at which it begins.
+        reason: What is wrong with it, and what to do, as a sentence without an end.
+            The same for all records that have the same fault: they are counted by it.
+    """
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of whole records of one file.
+
+    Args:
+        file: The file.
+        source: Registry name of the source that reads it.
+        start: Where it begins: in bytes that the file holds, or in rows.
+        stop: Where it ends, and where `blocks` goes on.
+        line: 1-based line (row) at which it begins.
+        lines: Line ends (rows) in it; `line + lines` is where the next begins.
+        data: Its bytes; None where `read` fetches them.
+        fault: What stands here instead of records: too long, or damaged.
+    """
+
+    file: DataFile
+    source: str
+    start: int
+    stop: int
+    line: int
+    lines: int
+    data: bytes | None = dataclasses.field(default=None, repr=False)
+    fault: Skipped | None = None
+
+    def without_data(self) -> Block:
+        """Return the same block, small enough to be sent anywhere."""
+        return dataclasses.replace(self, data=None)
+
+    def with_data(self, data: bytes) -> Block:
+        """Return the same block with other bytes to read from."""
+        return dataclasses.replace(self, data=data)
+
+    def fetched(self) -> bytes:
+        """Return its bytes, from the file where it does not hold them."""
+        return self.file.read_range(self.start, self.stop) if self.data is None else self.data
 
 
 class Source(Protocol):
@@ -84,101 +161,56 @@ class Source(Protocol):
         """A small file of this kind, with at least one document."""
         ...
 
-    def matches(self, path: Path) -> bool:
+    def matches(self, file: DataFile) -> bool:
         """Whether the content of the file is of this kind."""
         ...
 
-    def read(self, path: Path, reading: Reading) -> Iterator[Document]:
-        """Yield the documents of a file in order, never holding all of it.
+    def blocks(self, file: DataFile, start: int = 0, line: int = 1) -> Iterator[Block]:
+        """Cut a file, from its beginning or from the `stop` of a block on.
+
+        Where it is cut depends on the content alone, and on `start`.
 
         Raises:
-            CalibrationError: The file is damaged; names file and line.
+            CalibrationError: The file as a whole cannot be read.
+            OSError: Reading failed.
+        """
+        ...
+
+    def read(self, block: Block, reading: Reading) -> Iterator[Document | Skipped]:
+        """Yield the documents of a block in order, and what is left out.
+
+        A block with a `fault` gives that alone.
+
+        Raises:
+            CalibrationError: It cannot be read as asked at all.
         """
         ...
 
 
-def source_of(path: Path) -> Source:
-    """Return the source that reads `path`.
+def source_name_of(file: DataFile) -> str:
+    """Return the registry name of the source that reads a file.
 
     Raises:
         CalibrationError: None does, or more than one.
+        MissingExtra: It is compressed, and a package is not installed.
     """
-    claims = {name: one for name, one in SOURCES.load_all().items() if one.matches(path)}
+    every = SOURCES.load_all()
+    claims = [name for name, one in every.items() if name != LAST_ASKED and one.matches(file)]
+    for beginning, kind in NOT_READ.items():
+        if not claims and re.match(beginning, file.head):
+            raise CalibrationError(f"this is {kind}", path=file.name)
+    if not claims and every[LAST_ASKED].matches(file):
+        claims = [LAST_ASKED]
     if len(claims) != 1:
-        found = " and ".join(claims) or f"none of {', '.join(SOURCES.names())}"
-        raise CalibrationError(f"cannot tell what is in this file: {found} reads it", path=path)
-    source: Source = next(iter(claims.values()))
+        found = " and ".join(claims) or f"none of {', '.join(every)}"
+        verb = "read" if claims else "reads"
+        raise CalibrationError(
+            f"cannot tell what is in this file: {found} {verb} it", path=file.name
+        )
+    return claims[0]
+
+
+def source_of(file: DataFile) -> Source:
+    """Return the source that reads a file; see `source_name_of`."""
+    source: Source = SOURCES.load(source_name_of(file))
     return source
-
-
-def holds_records(path: Path) -> bool:
-    """Whether a file is JSON objects, one a line.
-
-    It is where its first line that is not blank parses as an object. A name
-    that promises records (`.jsonl`, `.ndjson`, `.json`) is held to it: such a
-    file is never taken for text, so that a damaged first line is an error and
-    not a document full of braces.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES).removeprefix(BOM)
-        if path.suffix.lower() in RECORD_SUFFIXES:
-            return True
-        if not head.lstrip().startswith(b"{"):
-            return False
-        stream.seek(0)
-        first = next(line for line in stream if line.removeprefix(BOM).strip())
-    try:
-        return isinstance(json.loads(first.removeprefix(BOM)), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def find_files(data: Sequence[str | Path]) -> list[Path]:
-    """Return the files that were asked for, each once, sorted by name.
-
-    Args:
-        data: Files; directories, searched to the bottom without hidden files and
-            without what describes the data (`README*`, `LICENSE*`); patterns with
-            `*`, `?`, `[…]` and `**`.
-
-    Raises:
-        CalibrationError: An argument leads to no file.
-    """
-    names: dict[Path, list[str]] = {}
-    for argument in data:
-        for path in _files_of(Path(argument).expanduser()):
-            names.setdefault(path.resolve(), []).append(str(path))
-    # a file that was given under two names goes by the first of them in sorted order
-    return sorted(Path(min(given)) for given in names.values())
-
-
-def _files_of(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = [
-            file
-            for file in path.rglob("*")
-            if file.is_file() and not _is_beside_the_data(file.relative_to(path))
-        ]
-        if not found:
-            raise CalibrationError("there are no files in this directory", path=path)
-        return found
-    if path.exists():
-        raise CalibrationError("this is neither a file nor a directory", path=path)
-    pattern = str(path) if glob.has_magic(str(path)) else glob.escape(str(path))
-    matching = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes hidden files too)
-    if not matching:
-        raise CalibrationError("no such file or directory, and no file matches it", path=path)
-    return [file for one in matching for file in _files_of(Path(one))]
-
-
-def _is_beside_the_data(within: Path) -> bool:
-    """Whether a file of a directory is hidden, or describes the data."""
-    hidden = any(part.startswith(".") for part in within.parts)
-    return hidden or within.name.upper().startswith(ABOUT_THE_DATA)
-
-
-def as_ids(values: Sequence[int]) -> NDArray[np.int64]:
-    """Return ids as content of a document, [T] int64."""
-    return np.array(values, dtype=np.int64)

@@ -122,9 +122,10 @@ class ChatEncoder:
 
     def _rendered(self, conversation: Conversation) -> tuple[list[Turn], tuple[str, ...]]:
         roles = ("system", "developer") if self._role == "system" else (self._role,)
+        counted_from = 0 if self._role == "all" else conversation.counted_from
         chosen = [
             message
-            for message in conversation.messages
+            for message in conversation.messages[counted_from:]
             if self._role == "all" or message["role"] in roles
         ]
         plain = [_whole(text) for message in chosen for text in texts_of(message)]
@@ -142,7 +143,7 @@ class ChatEncoder:
         messages = [message for message, _ in pairs]
         warnings = [LOST_PARTS] if any(lost for _, lost in pairs) else []
         if self._role == "assistant":
-            turns, faults = self._turns(messages, conversation.tools)
+            turns, faults = self._turns(messages, conversation.tools, counted_from)
             return turns, (*warnings, *faults)
         try:
             text = self._template.render(messages, tools=conversation.tools).text
@@ -151,13 +152,13 @@ class ChatEncoder:
         return [_whole(text)], tuple(warnings)
 
     def _turns(
-        self, messages: list[dict[str, Any]], tools: Sequence[Any] | None
+        self, messages: list[dict[str, Any]], tools: Sequence[Any] | None, counted_from: int
     ) -> tuple[list[Turn], list[str]]:
-        """Return the assistant's turns, those that continue one another merged."""
+        """Return the assistant's turns that count, those that continue one another merged."""
         turns: list[Turn] = []
         warnings: list[str] = []
         for position, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or position < counted_from:
                 continue
             try:
                 turn = self._finder.find(messages[:position], message, tools)

@@ -27,6 +27,9 @@ class Conversation:
     Args:
         messages: Objects with `role`, and `content` as text, parts or null.
         tools: JSON schemas of the functions that the model could call.
+        counted_from: Position of the first message that counts; those before it
+            are only what it goes on from. A server's log holds each turn again
+            in every request that follows.
 
     Raises:
         CalibrationError: A message is none.
@@ -34,6 +37,7 @@ class Conversation:
 
     messages: Sequence[Message]
     tools: Sequence[Any] | None = None
+    counted_from: int = 0
 
     def __post_init__(self) -> None:
         for number, message in enumerate(self.messages, 1):

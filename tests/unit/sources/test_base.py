@@ -1,128 +1,105 @@
-"""Sources: which files, and which source for each."""
+"""Sources: blocks that travel, and which source reads which file."""
 
 from __future__ import annotations
 
-import os
+import gzip
+import pickle
 from pathlib import Path
 
 import pytest
 
 from vocabtrim.core.errors import CalibrationError
-from vocabtrim.sources.base import find_files, holds_records, source_of
-from vocabtrim.sources.jsonl import Jsonl
-from vocabtrim.sources.text import Text
+from vocabtrim.sources.base import SOURCES, Block, source_name_of, source_of
+from vocabtrim.sources.csv import Csv
+from vocabtrim.sources.files import DataFile
+
+JSON_LINE = b'{"text": "a", "n": 1}\n'
 
 
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("b.txt", "a.jsonl", "deep/er/c.txt", ".hidden", "deep/.git/x", "odd [1].txt"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("text")
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("data", "found"),
-    [
-        (["b.txt"], ["b.txt"]),
-        (["b.txt", "a.jsonl", "b.txt", "./b.txt"], ["a.jsonl", "b.txt"]),
-        (["."], ["a.jsonl", "b.txt", "deep/er/c.txt", "odd [1].txt"]),
-        (["deep", "b.txt"], ["b.txt", "deep/er/c.txt"]),
-        (["*.txt"], ["b.txt", "odd [1].txt"]),
-        (["**/*.txt"], ["b.txt", "deep/er/c.txt", "odd [1].txt"]),
-        (["d*"], ["deep/er/c.txt"]),
-        (["odd [1].txt"], ["odd [1].txt"]),
-        ([".hidden"], [".hidden"]),
-        ([Path("b.txt")], ["b.txt"]),
-    ],
-)
-def test_arguments_lead_to_files_sorted_and_once(
-    tree: Path, data: list[str | Path], found: list[str]
-) -> None:
-    assert [str(path) for path in find_files(data)] == found
-    assert find_files(data[::-1]) == find_files(data)
-    assert tree.is_absolute()
-
-
-def test_a_file_behind_two_names_is_one(tree: Path) -> None:
-    (tree / "also.txt").symlink_to(tree / "b.txt")
-    assert [path.name for path in find_files(["b.txt", "also.txt"])] == ["also.txt"]
-    assert [path.name for path in find_files(["also.txt", "b.txt"])] == ["also.txt"]
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("gone.txt", "gone.txt: no such file or directory"),
-        ("*.gone", r"\*\.gone: no such file or directory, and no file matches"),
-        ("empty", "empty: there are no files in this directory"),
-        ("fifo", "fifo: this is neither a file nor a directory"),
-    ],
-)
-def test_an_argument_that_leads_nowhere_is_refused(tree: Path, argument: str, message: str) -> None:
-    os.mkfifo(tree / "fifo")
-    with pytest.raises(CalibrationError, match=message):
-        find_files(["b.txt", argument])
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "records"),
-    [
-        ("x", b'{"text": 1}\nnonsense', True),
-        ("x.txt", b'\n \r\n\t{"text": 1}', True),
-        ("x", b'\xef\xbb\xbf{"text": 1}\n', True),
-        ("x", b'{"text": "\xff"}', False),
-        ("x.c", b"{\n  int x;\n}", False),
-        ("x", b'["text"]', False),
-        ("x", b'"text"', False),
-        ("x", b"", False),
-        ("x", b"  \n", False),
-        ("x", b"{" * 100_000, False),
-        ("x.jsonl", b"plain", True),
-        ("x.NDJSON", b"", True),
-        ("x.json", b'{\n"text": 1}', True),
-    ],
-)
-def test_records_are_told_by_their_first_line(
-    tmp_path: Path, name: str, content: bytes, records: bool
-) -> None:
-    path = tmp_path / name
+def name_of(directory: Path, name: str, content: bytes) -> str:
+    path = directory / name
     path.write_bytes(content)
-    assert holds_records(path) == records
-    assert isinstance(source_of(path), Jsonl if records else Text)
+    return source_name_of(DataFile.find(path))
 
 
-def test_a_long_first_record_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_block_goes_to_another_process_without_the_head_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_bytes(b'{"text": "' + b"a" * 200_000 + b'"}\n')
-    assert holds_records(path)
+    path.write_bytes(b"line\n" * 20_000)
+    file = DataFile.find(path)
+    assert len(file.head) == 1 << 16
+    block = Block(file, "text", 5, 10, 2, 1, b"line\n")
+    sent = pickle.dumps(block)
+    assert len(sent) < 1000
+    assert pickle.loads(sent) == block
 
 
-def test_what_no_source_reads_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "weights"
-    path.write_bytes(b"\x00\x01")
-    with pytest.raises(CalibrationError, match=r"weights: cannot tell .* none of jsonl, text"):
-        source_of(path)
+def test_a_block_without_data_fetches_it(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"one\ntwo\n")
+    block = Block(DataFile.find(tmp_path / "x"), "text", 4, 8, 2, 1, b"two\n")
+    assert block.without_data().data is None
+    assert block.fetched() == block.without_data().fetched() == b"two\n"
+    assert block.with_data(b"other").fetched() == b"other"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "source"),
+    [
+        ("x", b"Some text.\n", "text"),
+        ("x", b"", "text"),
+        ("x", b"  \n", "text"),
+        ("x.c", b"{\n  int x;\n}", "text"),
+        ("x", b'"text"', "text"),
+        ("x", b'{"text": "\xff"}', "json"),
+        ("x.txt", b'\n \r\n\t{"text": 1}', "jsonl"),
+        ("x", b"\xef\xbb\xbf" + JSON_LINE, "jsonl"),
+        ("x", b"cut off }\n" + JSON_LINE * 2, "jsonl"),
+        ("x", b'{"text": "' + b"a" * 200_000 + b'"}\n', "jsonl"),
+        ("x.json", JSON_LINE * 2, "jsonl"),
+        ("x.jsonl", b"plain", "jsonl"),
+        ("x.NDJSON", b"", "jsonl"),
+        ("x.jsonl", b'{"text": "cut', "jsonl"),
+        ("x", b'[{"choices": []}]\n[{"choices": []}]\n', "jsonl"),
+        ("x.jsonl", b"[" + JSON_LINE.strip() + b"]", "json"),
+        ("x", b" [\n" + JSON_LINE.strip() + b"\n]", "json"),
+        ("x.json", b'{\n"text": 1}', "json"),
+        ("x.json", b"plain", "json"),
+        ("x.csv", b"plain", "csv"),
+        ("x.tsv.gz", gzip.compress(b"plain"), "csv"),
+        ("x", b"id,text\n1,a\n", "csv"),
+        ("x", b'text\tid\n"a\tb\n"\t1\n', "csv"),
+        ("x", b"text,id\n", "text"),
+        ("x", b"text,id\nprose, with, commas\n", "text"),
+        ("x", b"one,two\n1,2\n", "text"),
+        ("x", b"text\n1\n", "text"),
+        ("x", b"text,text\n1,2\n", "text"),
+        ("x.gz", gzip.compress(JSON_LINE), "jsonl"),
+    ],
+)
+def test_content_decides_who_reads(tmp_path: Path, name: str, content: bytes, source: str) -> None:
+    assert name_of(tmp_path, name, content) == source
+    assert source_of(DataFile.find(tmp_path / name)) is SOURCES.load(source)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x00\x01", "x: cannot tell what is in this file: none of arrow, csv, .* reads it"),
+        (b"BZh91AY&SY", "x: this is bzip2: unpack it first"),
+        (b"\xfd7zXZ\x00", "x: this is xz: unpack it first"),
+        (b"PK\x03\x04\x00", "x: this is zip: unpack it first"),
+        ("text".encode("utf-16"), "x: this is UTF-16: convert it first"),
+    ],
+)
+def test_what_no_source_reads_is_refused_with_what_to_do(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        name_of(tmp_path, "x", content)
 
 
 def test_two_sources_for_one_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(b'{"text": 1}')
-    monkeypatch.setattr(Text, "matches", lambda *_: True)
-    with pytest.raises(CalibrationError, match="jsonl and text reads it"):
-        source_of(path)
-
-
-def test_what_describes_a_directory_is_not_part_of_its_data(tmp_path: Path) -> None:
-    for name in ("data.jsonl", "README.md", "LICENSE", "notes/readme.txt", "notes/more.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("text")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_files([tmp_path])]
-    assert found == ["data.jsonl", "notes/more.txt"]
-    # named by itself it is data like any other
-    assert find_files([tmp_path / "README.md"]) == [tmp_path / "README.md"]
+    monkeypatch.setattr(Csv, "matches", lambda *_: True)
+    with pytest.raises(CalibrationError, match="csv and jsonl read it"):
+        name_of(tmp_path, "x", JSON_LINE)

@@ -1,149 +1,108 @@
-"""Records: each read for what it holds, each fault named with its line."""
+"""Records on lines: each line for itself, whatever is wrong with its neighbours."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from vocabtrim.core.errors import CalibrationError
-from vocabtrim.sources.base import Document, Reading
-from vocabtrim.sources.jsonl import OTHER_TOKENIZER, PLUGIN
-from vocabtrim.tokens.messages import Conversation
-
-V = 100
-OURS = Reading("sha256:ours", V)
-SAID = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-GENERATED = {
-    "id": "1",
-    "messages": SAID[:1],
-    "completion": "text",
-    "completion_ids": [5, 99, 0],
-    "tokenizer": "sha256:ours",
-}
+from tests.reading import assert_blocks_do_not_matter, contents, read, reasons, sizes_of, told
+from vocabtrim.sources.base import Document
+from vocabtrim.sources.jsonl import PLUGIN, Jsonl
 
 
-def read(path: Path, *lines: Any, reading: Reading = OURS) -> list[Document]:
-    """Read lines; what is no bytes is written as JSON."""
-    raw = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in lines]
-    path.write_bytes(b"\n".join(raw))
-    return list(PLUGIN.read(path, reading))
-
-
-def only(path: Path, record: Any, role: str = "assistant") -> Document:
-    (document,) = read(path, record, reading=Reading("sha256:ours", V, role))
-    return document
-
-
-@pytest.mark.parametrize(
-    ("record", "content"),
-    [
-        ({"text": "a\r\nb"}, "a\r\nb"),
-        ({"prompt": "p"}, "p"),
-        ({"prompt": "p", "text": "t"}, "t"),
-        ({"prompt": "p", "completion": "c"}, "c"),
-        ({"prompt": "p", "completion": None}, "p"),
-        ({"text": None}, ""),
-        ({"text": ""}, ""),
-        ({"text": "\U0001f642é"}, "🙂é"),
-        ({**GENERATED, "completion_ids": None}, "text"),
-    ],
-)
-def test_records_of_text(tmp_path: Path, record: dict[str, Any], content: str) -> None:
-    document = only(tmp_path / "x", record)
-    assert (document.content, document.warning) == (content, None)
-
-
-def test_records_of_messages(tmp_path: Path) -> None:
-    tools = [{"type": "function"}]
-    for given in (tools, json.dumps(tools)):
-        document = only(tmp_path / "x", {"text": "t", "messages": SAID, "tools": given})
-        assert document.content == Conversation(SAID, tools)
-    for nothing in (None, "", []):
-        document = only(tmp_path / "x", {"messages": SAID, "tools": nothing})
-        assert document.content == Conversation(SAID, None)
-
-
-def test_ids_of_this_tokenizer_are_used_as_they_are(tmp_path: Path) -> None:
-    document = only(tmp_path / "x", GENERATED)
-    assert isinstance(document.content, np.ndarray)
-    assert document.content.dtype == np.int64
-    assert document.content.tolist() == [5, 99, 0]
-    assert document.warning is None
-
-
-@pytest.mark.parametrize("other", ["sha256:theirs", None])
-def test_ids_of_another_tokenizer_are_not(tmp_path: Path, other: str | None) -> None:
-    document = only(tmp_path / "x", {**GENERATED, "tokenizer": other})
-    assert (document.content, document.warning) == ("text", OTHER_TOKENIZER)
-
-
-@pytest.mark.parametrize("role", ["user", "system", "all"])
-def test_for_other_roles_a_completion_is_a_conversation(tmp_path: Path, role: str) -> None:
-    expected = Conversation([SAID[0], {"role": "assistant", "content": "text"}])
-    assert only(tmp_path / "x", GENERATED, role).content == expected
-    assert only(tmp_path / "x", {"prompt": "a", "completion": "text"}, role).content == expected
-
-
-def test_messages_that_a_completion_answers_are_a_list(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="`messages` must be a list, found str"):
-        only(tmp_path / "x", {**GENERATED, "messages": "a"}, "all")
+def written(path: Path, *lines: bytes, end: bytes = b"\n") -> Path:
+    path.write_bytes(end.join(lines))
+    return path
 
 
 def test_places_domains_and_blank_lines(tmp_path: Path) -> None:
-    first = b'\xef\xbb\xbf{"text": "one", "domain": "d"}\r'
-    documents = read(tmp_path / "x", first, b"", b" \t\r", {"text": "two", "domain": 3})
-    assert [(d.line, d.content, d.domain) for d in documents] == [(1, "one", "d"), (4, "two", None)]
-    assert [d.stop for d in documents] == [len(first) + 1, (tmp_path / "x").stat().st_size]
+    path = written(
+        tmp_path / "x",
+        b'\xef\xbb\xbf{"text": "one", "domain": "d"}\r',
+        b"",
+        b" \t\r",
+        b'{"text": "two", "domain": 3}',
+    )
+    found = [one for one in read(PLUGIN, path) if isinstance(one, Document)]
+    assert [(d.line, d.content, d.domain) for d in found] == [(1, "one", "d"), (4, "two", None)]
+    assert {d.file for d in found} == {str(path)}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_end_as_everywhere(tmp_path: Path, end: bytes) -> None:
+    path = written(tmp_path / "x", b'{"text": "a"}', b'{"text": "b\\n"}', b"", end=end)
+    assert told(read(PLUGIN, path)) == [(1, "text", "a"), (2, "text", "b\n")]
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "reason"),
     [
-        (b'{"text": "cut', "not valid JSON"),
-        (b"nonsense", "not valid JSON .* one object a line"),
-        (b"{" * 3, "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
-        (b'{"text": ' + b"9" * 5000 + b"}", "not valid JSON"),
-        (b"[1, 2]", "must be a JSON object, found list"),
-        (b'"text"', "found str"),
-        (b'{"text": "\xff"}', "byte 0xff is not UTF-8"),
-        (b'{"text": "\\ud83d"}', "half a character"),
-        (b'{"x": 1, "a": 2}', "needs one of completion_ids, .*; this one has a, x"),
+        (b'{"text": "cut', "it is not valid JSON (Unterminated string starting at)"),
+        (b"nonsense", "it is not valid JSON (Expecting value); one record a line is needed"),
+        (b"{" * 3, "it is not valid JSON"),
+        (b"[" * 100_000, "its JSON is nested too deeply"),
+        (b'{"text": ' + b"[" * 100_000, "its JSON is nested too deeply"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "a number with thousands of digits"),
+        (b"[1, 2]", "a record must be a JSON object, found a list"),
+        (b'"text"', "found text"),
+        (b"null", "found null"),
+        (b'{"text": "\xff"}', "it is not UTF-8 text; one record a line is needed"),
+        (b'{"text": "\xed\xa0\x80"}', "it is not UTF-8 text"),
+        (b'{"text": "\\ud83d"}', "an escape is half a character"),
+        (b'{"other": "\\uD83D"}', "an escape is half a character"),
         (b"{}", "this one has nothing"),
-        (b'{"text": 5}', "`text` must be text, found int"),
-        (b'{"prompt": ["a"]}', "`prompt` must be text, found list"),
-        (b'{"completion": {}}', "`completion` must be text, found dict"),
-        (b'{"messages": "a"}', "`messages` must be a list, found str"),
-        (b'{"messages": [{"content": "a"}]}', "message 1 is no object with a `role`"),
-        (b'{"messages": [], "tools": "{"}', "`tools` is no JSON"),
-        (b'{"messages": [], "tools": {"a": 1}}', "`tools` must be a list, found dict"),
-        (b'{"completion_ids": 5}', "must be a list of integers"),
-        (b'{"completion_ids": [1.0]}', "must be a list of integers"),
-        (b'{"completion_ids": [true]}', "must be a list of integers"),
-        (b'{"completion_ids": [1]}', "no completion to encode instead"),
-        (b'{"completion_ids": [100], "tokenizer": "sha256:ours"}', "id 100 lies outside the 100"),
-        (b'{"completion_ids": [-1], "tokenizer": "sha256:ours"}', "id -1 lies outside"),
+        (b"\x00\x00", "it is not valid JSON"),
     ],
 )
-def test_a_line_that_is_no_record_is_refused_with_its_place(
-    tmp_path: Path, line: bytes, message: str
+def test_a_line_that_is_no_record_is_left_out_with_its_place(
+    tmp_path: Path, line: bytes, reason: str
 ) -> None:
-    with pytest.raises(CalibrationError, match=f"x, line 3: .*{message}") as caught:
-        read(tmp_path / "x", {"text": "fine"}, b"", line)
-    assert caught.value.line == 3
+    found = read(
+        PLUGIN, written(tmp_path / "x", b'{"text": "fine"}', b"", line, b'{"text": "too"}')
+    )
+    ((at, why),) = reasons(found)
+    assert at == 3
+    assert reason in why
+    assert "\n" not in why
+    assert len(why) < 250
+    assert [one.line for one in found] == [1, 3, 4]
+
+
+def test_a_line_that_is_half_written_costs_itself(tmp_path: Path) -> None:
+    whole = b'{"text": "one"}\n{"text": "two"}'
+    path = tmp_path / "x"
+    path.write_bytes(whole[:-4])
+    assert [kind for _, kind, _ in told(read(PLUGIN, path))] == ["text", "skipped"]
 
 
 def test_characters_in_two_escapes_are_whole(tmp_path: Path) -> None:
-    assert only(tmp_path / "x", b'{"text": "\\ud83d\\uDE42"}').content == "🙂"
+    path = written(tmp_path / "x", b'{"text": "\\ud83d\\uDE42 \\u0000"}')
+    assert contents(read(PLUGIN, path)) == ["🙂 \0"]
 
 
-def test_reading_is_a_stream(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b'{"text": "one"}\nnonsense\n')
-    documents = PLUGIN.read(tmp_path / "x", OURS)
-    assert next(documents).content == "one"
-    with pytest.raises(CalibrationError):
-        next(documents)
+def test_a_line_that_is_a_stream_is_a_record(tmp_path: Path) -> None:
+    chunks = [{"choices": [{"text": part, "finish_reason": None}]} for part in ("Hel", "lo")]
+    path = written(tmp_path / "x", json.dumps(chunks).encode())
+    assert contents(read(PLUGIN, path)) == ["Hello"]
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [b'{"text": "a"}', b'{"text": "\xc3\xa9"}', b"\n", b"\r", b"\r\n", b" ", b"junk", b"\xff"]
+    ),
+    max_size=20,
+)
+
+
+@settings(deadline=None)
+@given(parts=LINES, bom=st.booleans(), sizes=st.sets(st.integers(1, 60), min_size=1, max_size=3))
+def test_blocks_do_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], bom: bool, sizes: set[int]
+) -> None:
+    path = tmp_path_factory.mktemp("jsonl") / "x"
+    path.write_bytes(b"\xef\xbb\xbf" * bom + b"".join(parts))
+    assert_blocks_do_not_matter(lambda size: Jsonl(sizes_of(size)), path, sizes)

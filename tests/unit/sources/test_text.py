@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.reading import READING, assert_blocks_do_not_matter, contents, read, reasons, told
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.sources.base import Document, Reading
+from vocabtrim.sources.files import DataFile
 from vocabtrim.sources.text import PLUGIN, Text
 
-READING = Reading("sha256:t", 10)
 
-
-def read(path: Path, content: bytes, source: Text = PLUGIN) -> list[Document]:
+def written(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
-    return list(source.read(path, READING))
+    return path
 
 
 def pieces(path: Path, content: bytes, piece_bytes: int) -> list[str]:
-    documents = read(path, content, Text(piece_bytes))
-    assert all(isinstance(document.content, str) for document in documents)
-    return [str(document.content) for document in documents]
+    return [str(one) for one in contents(read(Text(piece_bytes), written(path, content)))]
 
 
 @pytest.mark.parametrize(
@@ -34,16 +33,18 @@ def pieces(path: Path, content: bytes, piece_bytes: int) -> list[str]:
         (b"\xef\xbb\xbfBOM \xef\xbb\xbf", "BOM \ufeff"),
         ("é🙂\u2028漢\x0b".encode(), "é🙂\u2028漢\x0b"),
         (b" \n", " \n"),
+        (b"nul \0 byte", "nul \0 byte"),
     ],
 )
 def test_a_file_is_one_document_as_it_is(tmp_path: Path, content: bytes, text: str) -> None:
-    (document,) = read(tmp_path / "x", content)
-    assert document.content == text
-    assert (document.path, document.line, document.stop) == (tmp_path / "x", 1, len(content))
+    (document,) = read(PLUGIN, written(tmp_path / "x", content))
+    assert isinstance(document, Document)
+    assert (document.file, document.line, document.content) == (str(tmp_path / "x"), 1, text)
 
 
-def test_an_empty_file_has_no_document(tmp_path: Path) -> None:
-    assert read(tmp_path / "x", b"") == []
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file_has_no_document(tmp_path: Path, content: bytes) -> None:
+    assert read(PLUGIN, written(tmp_path / "x", content)) == []
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,7 @@ def test_an_empty_file_has_no_document(tmp_path: Path) -> None:
         ("ab\ncd\n  ef", ["ab\n", "cd\n  ef"]),
         ("abcde\n   f", ["abcde\n", "   f"]),
         ("abc de fgh", ["abc de", " fgh"]),
+        (" bcdefghij", [" bcdefgh", "ij"]),
         ("abcdefghij", ["abcdefgh", "ij"]),
         ("ééééé", ["éééé", "é"]),
         ("abcdefg🙂", ["abcdefg", "🙂"]),
@@ -67,6 +69,11 @@ def test_a_long_file_is_cut_where_it_hurts_least(
     tmp_path: Path, content: str, expected: list[str]
 ) -> None:
     assert pieces(tmp_path / "x", content.encode(), 8) == expected
+
+
+def test_bytes_that_are_no_characters_are_cut_too(tmp_path: Path) -> None:
+    file = DataFile.find(written(tmp_path / "x", b"\x80" * 20))
+    assert [block.stop for block in Text(8).blocks(file)] == [8, 16, 20]
 
 
 @settings(deadline=None)
@@ -80,19 +87,57 @@ def test_pieces_are_the_file(
     assert all(0 < len(piece.encode()) <= size for piece in found)
 
 
-def test_pieces_know_their_line_and_place(tmp_path: Path) -> None:
-    documents = read(tmp_path / "x", b"abc\nde\nf\nghijkl", Text(8))
-    assert [(d.line, d.stop) for d in documents] == [(1, 7), (3, 15)]
+@settings(deadline=None)
+@given(content=st.binary(max_size=60), size=st.integers(1, 20))
+def test_reading_goes_on_from_any_block(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, size: int
+) -> None:
+    path = written(tmp_path_factory.mktemp("text") / "x", content)
+    # where text is cut decides what its documents are: one size is held against itself
+    assert_blocks_do_not_matter(lambda _: Text(size), path, [size])
+
+
+def test_blocks_know_their_line_and_place(tmp_path: Path) -> None:
+    file = DataFile.find(written(tmp_path / "x", b"abc\nde\nf\nghijkl"))
+    places = [(b.start, b.stop, b.line, b.lines) for b in Text(8).blocks(file)]
+    assert places == [(0, 7, 1, 2), (7, 15, 3, 1)]
 
 
 @pytest.mark.parametrize(
-    ("content", "line"), [(b"ab\ncd\n\xff", 3), (b"\xc3", 1), (b"abcdefg\nab\nx\xe9\n", 3)]
+    ("content", "expected"),
+    [
+        (b"ab\ncd\n\xff", [(3, "skipped", "the line is not UTF-8 text"), (1, "text", "ab\ncd\n")]),
+        (b"\xc3", [(1, "skipped", "not UTF-8")]),
+        (
+            b"caf\xe9\nab\rx\xe9\r\n",
+            [(1, "skipped", "not UTF-8"), (3, "skipped", ""), (1, "text", "ab\r")],
+        ),
+        (b"a\xed\xa0\x80\nb", [(1, "skipped", "not UTF-8"), (1, "text", "b")]),
+    ],
 )
-def test_what_is_not_utf8_is_refused_with_its_line(
-    tmp_path: Path, content: bytes, line: int
+def test_a_line_that_is_not_utf8_is_left_out(
+    tmp_path: Path, content: bytes, expected: list[tuple[int, str, str]]
 ) -> None:
-    with pytest.raises(CalibrationError, match=rf"x, line {line}: byte 0x\w\w is not UTF-8"):
-        read(tmp_path / "x", content, Text(8))
+    found = told(read(PLUGIN, written(tmp_path / "x", content)))
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    for (_, kind, shown), (*_, part) in zip(found, expected, strict=True):
+        assert part in shown if kind == "skipped" else part == shown
+
+
+def test_a_truncated_file_counts_to_where_it_breaks_off(tmp_path: Path) -> None:
+    packed = gzip.compress(b"".join(b"line %d\n" % n for n in range(5000)))
+    found = read(PLUGIN, written(tmp_path / "x", packed[:-200]))
+    (document,) = (one for one in found if isinstance(one, Document))
+    assert str(document.content).startswith("line 0\nline 1\n")
+    ((line, reason),) = reasons(found)
+    assert line == str(document.content).count("\n") + 1
+    assert reason == "it breaks off in the middle of its gzip; what comes before that is counted"
+
+
+def test_text_has_no_fields(tmp_path: Path) -> None:
+    reading = Reading(READING.tokenizer, READING.vocab_size, field="text")
+    with pytest.raises(CalibrationError, match=r"x: this is plain text, which has no field 'text'"):
+        read(PLUGIN, written(tmp_path / "x", b"text"), reading)
 
 
 def test_the_rule_of_the_package_is_4_mib() -> None:

@@ -126,6 +126,35 @@ def test_other_roles(tmp_path: Path, role: str, expected: str) -> None:
     assert counted(tokenizer(tmp_path), rules, others, ASK, TELL, role=role) == expected
 
 
+@pytest.mark.parametrize(
+    ("counted_from", "role", "expected"),
+    [
+        (0, "assistant", "One.<|im_end|>Two.<|im_end|>"),
+        (3, "assistant", "Two.<|im_end|>"),
+        (2, "user", "the others"),
+        (4, "assistant", ""),
+    ],
+)
+def test_what_was_counted_before_is_not_counted_again(
+    tmp_path: Path, counted_from: int, role: str, expected: str
+) -> None:
+    said = [
+        ASK,
+        {"role": "assistant", "content": "One."},
+        {"role": "user", "content": "the others"},
+    ]
+    messages = [*said, {"role": "assistant", "content": "Two."}]
+    made = tokenizer(tmp_path)
+    tokens = ChatEncoder(made, role).encode(Conversation(messages, None, counted_from))
+    assert "".join(map(made.token_text, tokens.counted_ids.tolist())) == expected
+
+
+def test_all_is_all_of_a_conversation(tmp_path: Path) -> None:
+    encoder = ChatEncoder(tokenizer(tmp_path), "all")
+    part, whole = (encoder.encode(Conversation([ASK, TELL], None, n)) for n in (1, 0))
+    assert part.counted_ids.tolist() == whole.counted_ids.tolist()
+
+
 def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="assistant, user, system, all, found 'bot'"):
         ChatEncoder(tokenizer(tmp_path), "bot")
