@@ -7,13 +7,23 @@ same facts for a program. `cli/` has the only place that catches them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class VocabtrimError(Exception):
     """Base of all errors that a user can meet; `exit_code` is the process's."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep message and fields on the way from one process to another.
+
+        An exception is rebuilt by calling its class with the message, which fits
+        few of these.
+        """
+        return _rebuilt, (type(self), self.args, dict(vars(self)))
 
 
 class CalibrationError(VocabtrimError):
@@ -49,6 +59,27 @@ class TokenizerMismatch(VocabtrimError):
     def __init__(self, message: str, *, expected: str, found: str) -> None:
         self.expected, self.found = expected, found
         super().__init__(f"{message} (tokenizer {expected[:19]}… against {found[:19]}…)")
+
+
+class BackendMismatch(VocabtrimError):
+    """A fast tokenizer backend does not have the ids of the reference.
+
+    Args:
+        backend: The fast one and its version.
+        text: What they differ on.
+        found: The ids of the fast one.
+        expected: Those of the `tokenizers` library.
+    """
+
+    def __init__(
+        self, backend: str, text: str, *, found: Sequence[int], expected: Sequence[int]
+    ) -> None:
+        self.backend, self.text = backend, text
+        self.found, self.expected = tuple(found), tuple(expected)
+        super().__init__(
+            f"{backend} encodes {_short(text)!r} as {_listed(found)} and the tokenizers library "
+            f"as {_listed(expected)}, so {backend} is not used"
+        )
 
 
 class VocabError(VocabtrimError):
@@ -96,6 +127,10 @@ class DecodeError(VocabtrimError):
     """A target, drafter or prompt cannot be decoded as asked."""
 
 
+class ServerError(VocabtrimError):
+    """A server that is to generate cannot be asked as it was meant to be."""
+
+
 class NotLossless(VocabtrimError):
     """Speculative output differs from the target's own beyond rounding."""
 
@@ -112,3 +147,20 @@ class EnvironmentFailure(VocabtrimError):
     """The machine, not the input, is at fault: a full disk, a lost network."""
 
     exit_code = 1
+
+
+def _rebuilt(
+    kind: type[VocabtrimError], arguments: tuple[Any, ...], fields: dict[str, Any]
+) -> VocabtrimError:
+    fault = kind.__new__(kind, *arguments)
+    fault.__dict__.update(fields)
+    return fault
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _listed(ids: Sequence[int]) -> str:
+    more = ", …" if len(ids) > 24 else ""
+    return f"[{', '.join(map(str, ids[:24]))}{more}]"

@@ -8,15 +8,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.tiny_models import reference_greedy, write_target
+from tests.tiny import tiny_eagle3
+from tests.tiny_models import V, reference_greedy, write_target
 from vocabtrim.core.errors import (
     ArtifactError,
+    CheckpointError,
     DecodeError,
-    EnvironmentFailure,
     OutputExists,
+    TokenizerMismatch,
 )
+from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode import batch
-from vocabtrim.pipeline.generate import GenerateResult, generate
+from vocabtrim.pipeline.answering import GenerateResult
+from vocabtrim.pipeline.generate import generate
+from vocabtrim.pipeline.trim import trim
 from vocabtrim.tokens.prompts import PromptEncoder, read_prompts
 from vocabtrim.tokens.tokenizer import Tokenizer
 
@@ -251,20 +256,72 @@ def test_raw_text_and_its_warning(prompts: Path, tmp_path: Path) -> None:
     assert asked.warnings == ()
 
 
-def test_a_full_disk_keeps_what_is_there(
-    prompts: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A target with layers enough for EAGLE-3's features."""
+    return write_target(tmp_path_factory.mktemp("deep"), num_hidden_layers=4)
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_target(tmp_path_factory.mktemp("lm"), seed=7)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 2}])
+def test_an_independent_drafter_writes_what_it_would_as_a_model(
+    prompts: Path, deep: Path, lm: Path, tmp_path: Path, sampling: dict[str, Any]
 ) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full")
-    part = tmp_path / "out.jsonl.part"
-    unfinished(prompts, target, tmp_path, answers=2)
-    kept = part.read_bytes()
-    original = Path.open
+    run(prompts, deep, tmp_path / "drafted", drafter=lm, **sampling)
+    run(prompts, lm, tmp_path / "own", **sampling)
+    run(prompts, deep, tmp_path / "target", **sampling)
+    assert (tmp_path / "drafted").read_bytes() == (tmp_path / "own").read_bytes()
+    assert (tmp_path / "drafted").read_bytes() != (tmp_path / "target").read_bytes()
 
-    def full(self: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-        return original(Path("/dev/full") if mode == "a" else self, mode, *args, **options)
 
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(EnvironmentFailure, match="run the same command again"):
-        run(prompts, target, tmp_path / "out.jsonl")
-    assert part.read_bytes() == kept
+def test_a_trimmed_drafter_writes_over_its_ids(
+    prompts: Path, deep: Path, lm: Path, tmp_path: Path
+) -> None:
+    kept = DraftVocab.from_ids([*range(0, V, 2)], V)
+    trim(lm, kept, tmp_path / "trimmed")
+    run(prompts, deep, tmp_path / "out", drafter=tmp_path / "trimmed")
+    written = {one for line in lines_of(tmp_path / "out") for one in line["completion_ids"]}
+    assert written <= set(kept.ids.tolist())
+
+
+def test_an_eagle3_drafter_writes_after_the_target_s_first_token(
+    prompts: Path, deep: Path, tmp_path: Path
+) -> None:
+    eagle = tiny_eagle3(tmp_path / "eagle", ids=range(0, V, 3))
+    result = run(prompts, deep, tmp_path / "drafted", drafter=eagle, model=None)
+    run(prompts, deep, tmp_path / "target")
+    for drafted, target in zip(
+        lines_of(tmp_path / "drafted"), lines_of(tmp_path / "target"), strict=True
+    ):
+        assert drafted["completion_ids"][0] == target["completion_ids"][0]
+        assert all(one % 3 == 0 for one in drafted["completion_ids"][1:])
+        assert drafted["model"] == "eagle"
+        assert drafted["tokenizer"] == target["tokenizer"]
+    assert result.model == "eagle"
+
+
+def test_a_drafter_does_not_continue_what_the_target_began(
+    prompts: Path, deep: Path, lm: Path, tmp_path: Path
+) -> None:
+    unfinished(prompts, deep, tmp_path, answers=2)
+    with pytest.raises(OutputExists, match=r"begun with target None|begun with drafter None"):
+        run(prompts, deep, tmp_path / "out.jsonl", drafter=lm)
+
+
+def test_a_drafter_that_is_none_or_not_the_target_s(
+    prompts: Path, deep: Path, tmp_path: Path
+) -> None:
+    other = write_target(tmp_path / "other", chat=False)
+    vocabulary = json.loads((other / "tokenizer.json").read_text())
+    words = vocabulary["model"]["vocab"]
+    words["red"], words["blue"] = words["blue"], words["red"]
+    (other / "tokenizer.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(TokenizerMismatch, match="another tokenizer than the target's"):
+        run(prompts, deep, tmp_path / "out", drafter=other)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="empty"):
+        run(prompts, deep, tmp_path / "out", drafter=tmp_path / "empty")
