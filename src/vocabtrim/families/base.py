@@ -9,24 +9,35 @@ writing is `pipeline/trim.py`, for all families alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from vocabtrim.core.errors import CheckpointError
-from vocabtrim.core.metrics import StepCost
+from vocabtrim.core.metrics import StepCost, untied_parameters
 from vocabtrim.core.registry import Registry
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.tensors.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint
-from vocabtrim.tensors.head_source import HeadSource
+from vocabtrim.tensors.causal import row_bytes, stored_matrices
+from vocabtrim.tensors.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, TensorInfo
+from vocabtrim.tensors.eagle3_layout import EMBEDDING, FUSION
+from vocabtrim.tensors.head_source import (
+    HEAD_WEIGHT,
+    HeadSource,
+    held_rows,
+    own_head,
+    stores_head,
+    target_head,
+)
 from vocabtrim.tensors.writer import CheckpointWriter
 
 if TYPE_CHECKING:
     from vocabtrim.decode.drafters.base import Drafter
 
 FAMILIES = Registry("vocabtrim.families", "drafter family")
+
+TRIMMED_PREFIX = "Trimmed"
 
 
 class DrafterFamily(Protocol):
@@ -40,6 +51,21 @@ class DrafterFamily(Protocol):
     @property
     def summary(self) -> str:
         """One line for `vocabtrim families`."""
+        ...
+
+    @property
+    def sidecar(self) -> bool:
+        """Whether a trim writes the head alone, for a checkpoint that stays as it is."""
+        ...
+
+    @property
+    def token_map(self) -> bool:
+        """Whether an engine takes the ids as a list beside the checkpoint."""
+        ...
+
+    @property
+    def decoded(self) -> bool:
+        """Whether `load_drafter` opens such drafters; engines decode the others."""
         ...
 
     def matches(self, checkpoint: Checkpoint) -> bool:
@@ -110,18 +136,37 @@ class DrafterFamily(Protocol):
         ...
 
 
-def family_of(checkpoint: Checkpoint) -> DrafterFamily:
+def family_of(
+    checkpoint: Checkpoint, name: str | None = None, *, to_decode: bool = False
+) -> DrafterFamily:
     """Return the family of a drafter.
+
+    Args:
+        checkpoint: The drafter.
+        name: Which one is meant, where it is several: a model that predicts
+            further tokens can also draft for a larger one.
+        to_decode: Of several, take the one whose drafters are decoded here.
 
     Raises:
         CheckpointError: None knows it, or several do; names those there are.
+        PluginError: There is no family `name`.
     """
     found = known_families(checkpoint)
+    if name is not None:
+        wanted: DrafterFamily = FAMILIES.load(name)
+        if wanted.name not in [family.name for family in found]:
+            raise CheckpointError(f"it is no drafter of the family {name}", path=checkpoint.path)
+        return wanted
+    if to_decode and len(found) > 1:
+        found = [family for family in found if family.decoded] or found
     if len(found) == 1:
         return found[0]
     if found:
         names = " and ".join(family.name for family in found)
-        raise CheckpointError(f"it is a drafter of {names} at once", path=checkpoint.path)
+        raise CheckpointError(
+            f"it is a drafter of {names} at once: say with --family which is meant",
+            path=checkpoint.path,
+        )
     raise CheckpointError(
         f"it is no drafter of a known family (there are {', '.join(FAMILIES.names())})",
         path=checkpoint.path,
@@ -132,6 +177,104 @@ def known_families(checkpoint: Checkpoint) -> list[DrafterFamily]:
     """Return the families that recognise a checkpoint."""
     families: dict[str, DrafterFamily] = FAMILIES.load_all()
     return [family for family in families.values() if family.matches(checkpoint)]
+
+
+def fused_cost(
+    drafter: Checkpoint,
+    target: Checkpoint | None,
+    head: HeadSource | None,
+    *,
+    trunk: Sequence[TensorInfo],
+    once_a_cycle: Sequence[TensorInfo] = (),
+    itemsize: float | None = None,
+) -> StepCost:
+    """Return the cost of a drafter whose embedding and head may be the target's.
+
+    Parameters are trunk + V·H + K·H whoever stores the matrices.
+
+    Args:
+        drafter: Of one of the families that fuse the target's features.
+        target: The target, where it is at hand.
+        head: The head; None where it is the target's and no target is at hand:
+            then V rows in the precision of the drafter's fusion layer.
+        trunk: Its tensors but embedding, head and maps.
+        once_a_cycle: Those of the trunk that only the first step reads.
+        itemsize: Bytes a weight, where it is not the stored one.
+    """
+    V, H = drafter.integer("vocab_size"), drafter.integer("hidden_size")
+    fusion = drafter.tensors[FUSION]
+    width = fusion.nbytes / fusion.n_params if itemsize is None else itemsize
+    rows, bias, head_bytes, embedding_row = V, 0, V * round(H * width), round(H * width)
+    if head is not None:
+        rows = head.held.size
+        bias = sum(info.n_params for info in head.infos) - head.weight.n_params
+        head_bytes = sum(info.bytes_at(itemsize) for info in head.infos)
+    if EMBEDDING in drafter.tensors:
+        embedding_row = row_bytes(drafter.tensors[EMBEDDING], itemsize)
+    elif target is not None:
+        embedding_row = row_bytes(stored_matrices(target).embedding, itemsize)
+    cycle_bytes = sum(info.bytes_at(itemsize) for info in once_a_cycle)
+    trunk_bytes = sum(info.bytes_at(itemsize) for info in trunk)
+    return StepCost(
+        params=untied_parameters(sum(info.n_params for info in trunk) + bias, H, V, rows),
+        head_params=rows * H + bias,
+        step_bytes=trunk_bytes - cycle_bytes + head_bytes + embedding_row,
+        head_bytes=head_bytes,
+        cycle_bytes=cycle_bytes,
+    )
+
+
+def borrowed_head(drafter: Checkpoint, target: Checkpoint | None) -> HeadSource:
+    """Return the head of a drafter that may use the target's: its own, or else that.
+
+    Raises:
+        CheckpointError: It is the target's and no target was given, or head,
+            maps and config contradict each other.
+    """
+    V = drafter.integer("vocab_size")
+    if stores_head(drafter):
+        return own_head(drafter, V)
+    check_whole(drafter)
+    if target is None:
+        raise CheckpointError(
+            f"it has no {HEAD_WEIGHT}, so its head is the target's: give --target",
+            path=drafter.path,
+        )
+    return target_head(target, vocab_size=V, hidden=drafter.integer("hidden_size"))
+
+
+def check_whole(drafter: Checkpoint) -> None:
+    """Refuse a drafter without a head that says it drafts over fewer than all ids.
+
+    Raises:
+        CheckpointError: It says so, or its maps are none of the whole vocabulary.
+    """
+    V = drafter.integer("vocab_size")
+    stated = drafter.config.get("draft_vocab_size")
+    if stated not in (None, V):
+        raise CheckpointError(
+            f"it drafts over {stated} of {V} ids but has no {HEAD_WEIGHT}: "
+            "engines would read the wrong rows of the target's",
+            path=drafter.path,
+        )
+    # SpecForge writes a map of zeros beside a full vocabulary.
+    held_rows(drafter, V, V)
+
+
+def trimmed_architectures(config: Mapping[str, Any], *, full: bool) -> list[str]:
+    """Return the names of a drafter's class, so that stock loaders refuse a trimmed one.
+
+    Where no engine reads a reduced head, one that does not know better would
+    fill a random one; a name that nobody registered is refused instead.
+
+    Args:
+        config: Its config, before or after trimming.
+        full: Whether every id is kept, so that the stock name is right again.
+    """
+    stated = config.get("architectures")
+    names = stated if isinstance(stated, list) else []
+    plain = [str(name).removeprefix(TRIMMED_PREFIX) for name in names]
+    return plain if full else [TRIMMED_PREFIX + name for name in plain]
 
 
 def write_tiny(

@@ -1,14 +1,14 @@
-"""EAGLE-3 drafters in the flat layout (Li et al., arXiv 2503.01840).
+"""EAGLE-3 drafters, flat and in speculators' layout (Li et al., arXiv 2503.01840).
 
 One decoder layer reads the token's embedding beside a feature that `fc` fuses
 from three of the target's layers, so its q/k/v projections are 2H wide and it
 has a `hidden_norm` that no ordinary layer has; that is how one is recognised.
-Layout: SafeAILab/EAGLE `eagle/model/cnets.py`; SpecForge and ModelOpt write the
-same with `layers.0.` in place of `midlayer.`. The input embedding is usually the
+The layouts, and what their configs call things, are `tensors/eagle3_layout.py`;
+trimming leaves a drafter in the one it has. The input embedding is usually the
 target's and not stored. So may be the LM head, where it is not reduced.
 
 `fc` runs once a cycle, on the target's features; later steps feed the drafter's
-own. Not covered: the nested config of speculators, and P-EAGLE.
+own. Not covered: P-EAGLE.
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocabtrim.core.errors import CheckpointError
-from vocabtrim.core.metrics import StepCost, untied_parameters
+from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import write_tiny
-from vocabtrim.tensors.causal import causal_layout, row_bytes
+from vocabtrim.families.base import borrowed_head, check_whole, fused_cost, write_tiny
 from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.eagle3_layout import (
+    EMBEDDING,
+    FUSION,
+    Layout,
+    feature_layers,
+    is_eagle3,
+    layout_of,
+)
 from vocabtrim.tensors.head_source import (
     D2T,
     HEAD_BIAS,
     HEAD_WEIGHT,
     T2D,
     HeadSource,
-    held_vocabulary,
-    own_head,
-    target_head,
+    stores_head,
 )
+from vocabtrim.tensors.speculators_config import LAYER_CONFIG, flat_config
 
 if TYPE_CHECKING:
     from vocabtrim.decode.drafters.base import Drafter
-
-EMBEDDING = "embed_tokens.weight"
-FUSION = "fc.weight"
-LAYER_PREFIXES = ("midlayer.", "layers.0.")
 
 _NOT_TRUNK = frozenset({EMBEDDING, HEAD_WEIGHT, HEAD_BIAS, D2T, T2D})
 _ONCE_A_CYCLE = ("fc.", "fc_norm.", "input_norm.")
@@ -52,17 +54,13 @@ class Eagle3:
 
     name: str = "eagle3"
     summary: str = "EAGLE-3: one decoder layer on three of the target's features"
+    sidecar: bool = False
+    token_map: bool = False
+    decoded: bool = True
 
     def matches(self, checkpoint: Checkpoint) -> bool:
         """Return whether it has the fusion layer and the norm of EAGLE-3."""
-        return (
-            FUSION in checkpoint.tensors
-            and any(
-                f"{prefix}hidden_norm.weight" in checkpoint.tensors for prefix in LAYER_PREFIXES
-            )
-            and "mask_hidden" not in checkpoint.tensors
-            and "hidden_size" in checkpoint.config
-        )
+        return is_eagle3(checkpoint)
 
     def vocab_size(self, drafter: Checkpoint) -> int:
         """Return V, the target's padded vocabulary, which the config repeats."""
@@ -70,7 +68,7 @@ class Eagle3:
 
     def needs_target(self, drafter: Checkpoint) -> bool:
         """Return whether it stores no head of its own."""
-        return HEAD_WEIGHT not in drafter.tensors
+        return not stores_head(drafter)
 
     def head(self, drafter: Checkpoint, target: Checkpoint | None) -> HeadSource:
         """Find the head: its own, or else the target's.
@@ -79,16 +77,7 @@ class Eagle3:
             CheckpointError: It is the target's and no target was given, or head,
                 maps and config contradict each other.
         """
-        V = self.vocab_size(drafter)
-        if not self.needs_target(drafter):
-            return own_head(drafter, V)
-        _check_whole(drafter, V)
-        if target is None:
-            raise CheckpointError(
-                f"it has no {HEAD_WEIGHT}, so its head is the target's: give --target",
-                path=drafter.path,
-            )
-        return target_head(target, vocab_size=V, hidden=drafter.integer("hidden_size"))
+        return borrowed_head(drafter, target)
 
     def trimmed_config(
         self, config: Mapping[str, Any], vocab: DraftVocab, head: HeadSource
@@ -98,10 +87,13 @@ class Eagle3:
         `vocab_size` stays V: engines size the embedding and the map by it.
         """
         changed = {**config, "draft_vocab_size": vocab.size}
-        if not head.stays(vocab):
-            changed |= {"tie_word_embeddings": False}
-            changed |= head.logit_keys() if head.origin.of_target else {}
-        return changed
+        if head.stays(vocab):
+            return changed
+        decoder = {"tie_word_embeddings": False}
+        decoder |= head.logit_keys() if head.origin.of_target else {}
+        if layout_of(config) is Layout.FLAT:
+            return changed | decoder
+        return changed | {LAYER_CONFIG: {**config[LAYER_CONFIG], **decoder}}
 
     def cost(
         self, drafter: Checkpoint, target: Checkpoint | None, *, itemsize: float | None = None
@@ -115,32 +107,14 @@ class Eagle3:
             CheckpointError: Head, maps and config contradict each other, or do
                 not fit the target.
         """
-        V, H = self.vocab_size(drafter), drafter.integer("hidden_size")
-        own_row = round(H * _precision(drafter, itemsize))
-        rows, bias, head_bytes, embedding_row = V, 0, V * own_row, own_row
+        head = None
         if target is None and self.needs_target(drafter):
-            _check_whole(drafter, V)
+            check_whole(drafter)
         else:
             head = self.head(drafter, target)
-            rows = head.held.size
-            bias = sum(info.n_params for info in head.infos) - head.weight.n_params
-            head_bytes = sum(info.bytes_at(itemsize) for info in head.infos)
-        if EMBEDDING in drafter.tensors:
-            embedding_row = row_bytes(drafter.tensors[EMBEDDING], itemsize)
-        elif target is not None:
-            embedding_row = row_bytes(causal_layout(target).embedding, itemsize)
         trunk = [info for name, info in drafter.tensors.items() if name not in _NOT_TRUNK]
         once = [info for info in trunk if info.name.startswith(_ONCE_A_CYCLE)]
-        cycle_bytes = sum(info.bytes_at(itemsize) for info in once)
-        trunk_bytes = sum(info.bytes_at(itemsize) for info in trunk)
-        trunk_params = sum(info.n_params for info in trunk)
-        return StepCost(
-            params=untied_parameters(trunk_params + bias, H, V, rows),
-            head_params=rows * H + bias,
-            step_bytes=trunk_bytes - cycle_bytes + head_bytes + embedding_row,
-            head_bytes=head_bytes,
-            cycle_bytes=cycle_bytes,
-        )
+        return fused_cost(drafter, target, head, trunk=trunk, once_a_cycle=once, itemsize=itemsize)
 
     def load_drafter(
         self, drafter: Checkpoint, target: Checkpoint, model: Any, vocab: DraftVocab | None
@@ -152,7 +126,7 @@ class Eagle3:
             VocabError: Its head has no row for an id.
             DecodeError: Its arithmetic is not known here.
         """
-        from vocabtrim.decode.drafters.eagle3 import Eagle3Drafter, feature_layers
+        from vocabtrim.decode.drafters.eagle3 import Eagle3Drafter
         from vocabtrim.decode.weights import read_head, read_tensors
 
         source = self.head(drafter, target)
@@ -162,7 +136,9 @@ class Eagle3:
         layers = feature_layers(drafter.config, target.integer("num_hidden_layers"))
         _check_widths(drafter, len(layers), model.get_input_embeddings().weight.shape[1])
         head = read_head(source, kept, model.dtype)
-        return Eagle3Drafter(drafter.config, tensors, embeddings, head, layers)
+        flat = layout_of(drafter.config) is Layout.FLAT
+        config = drafter.config if flat else flat_config(drafter.config)
+        return Eagle3Drafter(config, tensors, embeddings, head, layers)
 
     def tiny_checkpoint(
         self, directory: Path, *, vocab_size: int = 96, hidden: int = 32, seed: int = 0
@@ -218,25 +194,6 @@ def _check_widths(drafter: Checkpoint, states: int, hidden: int) -> None:
             f"{states * hidden}: it was trained for another target",
             path=drafter.path,
         )
-
-
-def _check_whole(drafter: Checkpoint, V: int) -> None:
-    """Refuse a drafter without a head that says it drafts over fewer than all ids."""
-    stated = drafter.config.get("draft_vocab_size")
-    if stated not in (None, V):
-        raise CheckpointError(
-            f"it drafts over {stated} of {V} ids but has no {HEAD_WEIGHT}: "
-            "engines would read the wrong rows of the target's",
-            path=drafter.path,
-        )
-    # SpecForge writes a map of zeros beside a full vocabulary.
-    held_vocabulary(drafter, V, V)
-
-
-def _precision(drafter: Checkpoint, itemsize: float | None) -> float:
-    """Return bytes a weight: those asked for, or else those of the fusion layer."""
-    fusion = drafter.tensors[FUSION]
-    return fusion.nbytes / fusion.n_params if itemsize is None else itemsize
 
 
 PLUGIN = Eagle3()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.metrics import StepCost, tied_parameters, untied_parameters
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import write_tiny
+from vocabtrim.families.base import trimmed_architectures, write_tiny
 from vocabtrim.tensors.causal import causal_layout, has_causal_layout, row_bytes, trunk_tensors
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head_source import D2T, T2D, HeadSource, embedding_head, own_head
@@ -30,9 +30,11 @@ from vocabtrim.tensors.head_source import D2T, T2D, HeadSource, embedding_head, 
 if TYPE_CHECKING:
     from vocabtrim.decode.drafters.base import Drafter
 
-TRIMMED_PREFIX = "Trimmed"
 REMEMBERED = "vocabtrim"
 TIED_BEFORE = "tied_before_trim"
+
+_CLASSES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How transformers ends the name of a class with an LM head."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class Independent:
 
     name: str = "independent"
     summary: str = "an ordinary causal LM, tied or not"
+    sidecar: bool = False
+    token_map: bool = False
+    decoded: bool = True
 
     def matches(self, checkpoint: Checkpoint) -> bool:
         """Return whether it is a causal LM by architecture and tensors."""
         return (
             has_causal_layout(checkpoint)
-            and any(name.endswith("ForCausalLM") for name in _architectures(checkpoint.config))
+            and any(name.endswith(_CLASSES) for name in _architectures(checkpoint.config))
             and "fc.weight" not in checkpoint.tensors
         )
 
@@ -77,7 +82,8 @@ class Independent:
         V = self.vocab_size(drafter)
         layout = causal_layout(drafter)
         if not layout.tied:
-            return own_head(drafter, V)
+            hidden = layout.embedding.shape[1]
+            return own_head(drafter, V, name=layout.head.name, hidden=hidden)
         if D2T in drafter.tensors or drafter.config.get("draft_vocab_size") not in (None, V):
             raise CheckpointError(
                 "it drafts over fewer ids than it reads, but its head is its whole embedding",
@@ -89,14 +95,13 @@ class Independent:
         self, config: Mapping[str, Any], vocab: DraftVocab, head: HeadSource
     ) -> dict[str, Any]:
         """Return the config, under a name that stock loaders refuse while K < V."""
-        names = [name.removeprefix(TRIMMED_PREFIX) for name in _architectures(config)]
-        changed = {**config, "draft_vocab_size": vocab.size}
+        names = trimmed_architectures(config, full=vocab.is_full)
+        changed = {**config, "draft_vocab_size": vocab.size, "architectures": names}
         if vocab.is_full:
             changed.pop(REMEMBERED, None)
-            return changed | {"architectures": names}
+            return changed
         tied = head.origin.shared or was_tied(config)
         return changed | {
-            "architectures": [TRIMMED_PREFIX + name for name in names],
             "tie_word_embeddings": False,
             REMEMBERED: {TIED_BEFORE: tied},
         }

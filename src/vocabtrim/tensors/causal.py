@@ -6,26 +6,42 @@ the two matrices are one (tied), and what a decoding step reads.
 
 A step reads every weight but the input embedding, of which it takes one row. Of
 a mixture of experts a token reads the share that it is routed to; of a model
-that also sees, only the language model counts.
+that also sees, only the language model counts; layers that predict further
+tokens (`native_mtp.py`) are a drafter and no part of the target's step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.metrics import StepCost
-from vocabtrim.tensors.checkpoint import Checkpoint, TensorInfo
+from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.native_mtp import NativeMtp, native_mtp
+from vocabtrim.tensors.tensor_info import TensorInfo
 
 EMBEDDING_NAMES = (
-    "model.embed_tokens.weight",
-    "language_model.model.embed_tokens.weight",
+    "model.embed_tokens.weight",  # Llama, Qwen, Gemma, Cohere, Granite, Phi, DeepSeek, …
+    "language_model.model.embed_tokens.weight",  # the same inside a model that also sees
     "model.language_model.embed_tokens.weight",
+    "model.decoder.embed_tokens.weight",  # OPT
+    "model.tok_embeddings.weight",  # InternLM2
+    "transformer.wte.weight",  # GPT-2, GPT-J, MPT, DBRX
+    "wte.weight",  # GPT-2 as first published
+    "gpt_neox.embed_in.weight",  # GPT-NeoX, Pythia
+    "transformer.word_embeddings.weight",  # Falcon, BLOOM
+    "word_embeddings.weight",  # BLOOM as first published
+    "backbone.embeddings.weight",  # Mamba
 )
-HEAD_NAMES = ("lm_head.weight", "language_model.lm_head.weight")
+HEAD_NAMES = (
+    "lm_head.weight",
+    "language_model.lm_head.weight",
+    "embed_out.weight",  # GPT-NeoX
+    "output.weight",  # InternLM2
+)
 
 _EXPERTS_TOTAL = ("num_experts", "num_local_experts", "n_routed_experts")
 
@@ -67,26 +83,61 @@ def causal_layout(checkpoint: Checkpoint) -> CausalLayout:
         CheckpointError: It is no causal LM, or it has neither a head nor leave
             to use its embedding as one.
     """
+    layout = stored_matrices(checkpoint)
+    says_tied = _says_tied(checkpoint)
+    if not layout.tied and says_tied and _equal_bytes(checkpoint, layout.embedding, layout.head):
+        return replace(layout, head=layout.embedding, duplicate=layout.head)
+    return layout
+
+
+def stored_matrices(checkpoint: Checkpoint) -> CausalLayout:
+    """Find the vocabulary matrices by name, without reading any of them.
+
+    A tied head that is stored nevertheless counts as a head here; its rows are
+    the same either way.
+
+    Raises:
+        CheckpointError: As for `causal_layout`, or the head is packed.
+    """
     embedding = _first(checkpoint, EMBEDDING_NAMES)
     if embedding is None:
         raise CheckpointError(
             f"it is no causal LM: there is no {EMBEDDING_NAMES[0]}", path=checkpoint.path
         )
     head = _first(checkpoint, HEAD_NAMES)
-    says_tied = checkpoint.config.get(
-        "tie_word_embeddings", checkpoint.text_config.get("tie_word_embeddings")
-    )
     if head is None:
-        if says_tied is False:
+        for name in HEAD_NAMES:
+            refuse_packed(checkpoint, name)
+        if _says_tied(checkpoint) is False:
             raise CheckpointError(
                 f"it has no {HEAD_NAMES[0]}, and its config says that the embedding is not tied",
                 path=checkpoint.path,
             )
-        return CausalLayout(_matrix(embedding), embedding)
-    bias = checkpoint.tensors.get(head.name.removesuffix("weight") + "bias")
-    if says_tied and _equal_bytes(checkpoint, embedding, head):
-        return CausalLayout(_matrix(embedding), embedding, bias, duplicate=head)
+        bias = _first(checkpoint, (_bias_of(name) for name in HEAD_NAMES))
+        return CausalLayout(_matrix(embedding), embedding, bias)
+    bias = checkpoint.tensors.get(_bias_of(head.name))
     return CausalLayout(_matrix(embedding), _matrix(head), bias)
+
+
+def refuse_packed(checkpoint: Checkpoint, name: str) -> None:
+    """Refuse a head that is stored as more than a matrix and a bias.
+
+    Quantised heads have scales or zero points that follow the vocabulary too;
+    left as they were beside fewer rows, they would scale the wrong ones.
+
+    Args:
+        checkpoint: Holds the head.
+        name: Of its matrix.
+
+    Raises:
+        CheckpointError: Something else is stored under its name.
+    """
+    for other in checkpoint.tensors:
+        if other.startswith(name.removesuffix("weight")) and other not in (name, _bias_of(name)):
+            raise CheckpointError(
+                f"its head is packed ({other}), and rows are taken from plain heads only",
+                path=checkpoint.path,
+            )
 
 
 def target_cost(checkpoint: Checkpoint, *, itemsize: float | None = None) -> StepCost:
@@ -102,7 +153,7 @@ def target_cost(checkpoint: Checkpoint, *, itemsize: float | None = None) -> Ste
     """
     layout = causal_layout(checkpoint)
     trunk = trunk_tensors(checkpoint, layout)
-    trunk_bytes = sum(info.bytes_at(itemsize) * _share(checkpoint, info) for info in trunk)
+    trunk_bytes = sum(info.bytes_at(itemsize) * read_share(checkpoint, info) for info in trunk)
     head = [layout.head, *([layout.bias] if layout.bias else [])]
     head_bytes = sum(info.bytes_at(itemsize) for info in head)
     embedding_params = 0 if layout.tied else layout.embedding.n_params
@@ -121,6 +172,9 @@ def trunk_tensors(checkpoint: Checkpoint, layout: CausalLayout) -> list[TensorIn
         for info in (layout.embedding, layout.head, layout.bias, layout.duplicate)
         if info is not None
     }
+    drafter = prediction_layers(checkpoint)
+    if drafter is not None:
+        vocabulary |= {info.name for info in (*drafter.tensors, *drafter.copies)}
     sees = checkpoint.text_config is not checkpoint.config
     return [
         info
@@ -129,13 +183,19 @@ def trunk_tensors(checkpoint: Checkpoint, layout: CausalLayout) -> list[TensorIn
     ]
 
 
+def prediction_layers(checkpoint: Checkpoint) -> NativeMtp | None:
+    """Return the multi-token-prediction layers that a target ships, if it does."""
+    layers = checkpoint.text_config.get("num_hidden_layers")
+    return native_mtp(checkpoint.tensors, layers if type(layers) is int else None)
+
+
 def row_bytes(matrix: TensorInfo, itemsize: float | None) -> int:
     """Return the bytes of one row of `matrix`, at `itemsize` or as stored."""
     return matrix.bytes_at(itemsize) // max(matrix.shape[0], 1)
 
 
-def _share(checkpoint: Checkpoint, info: TensorInfo) -> float:
-    """Return the share of a tensor that one token reads."""
+def read_share(checkpoint: Checkpoint, info: TensorInfo) -> float:
+    """Return the share of a tensor that one token reads: less than 1 for experts."""
     routed = checkpoint.text_config.get("num_experts_per_tok")
     total = next(
         (checkpoint.text_config[key] for key in _EXPERTS_TOTAL if key in checkpoint.text_config),
@@ -144,6 +204,16 @@ def _share(checkpoint: Checkpoint, info: TensorInfo) -> float:
     if ".experts." in info.name and routed and total:
         return float(routed) / float(total)
     return 1.0
+
+
+def _says_tied(checkpoint: Checkpoint) -> bool | None:
+    tied = checkpoint.config.get("tie_word_embeddings")
+    tied = checkpoint.text_config.get("tie_word_embeddings") if tied is None else tied
+    return tied if isinstance(tied, bool) else None
+
+
+def _bias_of(name: str) -> str:
+    return name.removesuffix("weight") + "bias"
 
 
 def _first(checkpoint: Checkpoint, names: Iterable[str]) -> TensorInfo | None:
@@ -159,6 +229,8 @@ def _matrix(info: TensorInfo) -> TensorInfo:
 
 
 def _equal_bytes(checkpoint: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
+    if (one.file, one.offset, one.nbytes) == (other.file, other.offset, other.nbytes):
+        return True
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     pairs = zip(checkpoint.chunks(one.name), checkpoint.chunks(other.name), strict=True)

@@ -1,37 +1,36 @@
 """A checkpoint as lazily read rows of bytes.
 
-Opening reads `config.json` and the headers of the safetensors files, nothing
+Opening reads `config.json` and what the weight files say they hold, nothing
 else: a 140 GB target opens as fast as a tiny drafter. Rows come out as views
 of a read-only memory map, so what a caller does not touch is never read, and
-what it touches is page cache and no memory of ours. The library `safetensors`
-validates each file (truncated, overlapping, out of bounds); it does not tell
-where a tensor lies, so the offsets are read from the header here.
-
-Format: 8 bytes little-endian length n, n bytes of JSON, data
-(huggingface/safetensors, README, "Format").
+what it touches is page cache and no memory of ours. Which files those are, and
+where in them a tensor lies, is `weight_files.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from vocabtrim.core.errors import CheckpointError
+from vocabtrim.tensors.tensor_info import TensorInfo
+from vocabtrim.tensors.weight_files import (
+    WEIGHTS_FILE,
+    read_json_object,
+    stored_tensors,
+    weight_files,
+)
+
+__all__ = ["CHUNK_BYTES", "CONFIG_FILE", "WEIGHTS_FILE", "Checkpoint", "TensorInfo"]
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 
 CHUNK_BYTES = 8 << 20
 """Most bytes of a tensor that are held in memory at once."""
@@ -53,57 +52,9 @@ _NUMPY_DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where a tensor lies and what it is.
-
-    Args:
-        name: Its name in the checkpoint.
-        dtype: As safetensors writes it: "BF16", "F8_E4M3", …
-        shape: Dimensions, rows first.
-        file: The file that holds it.
-        offset: First byte, counted from the start of that file.
-        nbytes: Its length in bytes.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: Path
-    offset: int
-    nbytes: int
-
-    @property
-    def n_params(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row: everything below the first axis.
-
-        Raises:
-            CheckpointError: A scalar, or rows that do not end on a byte.
-        """
-        if not self.shape or (self.shape[0] and self.nbytes % self.shape[0]):
-            raise CheckpointError(
-                f"{self.name} ({self.dtype}, shape {list(self.shape)}) has no rows of whole bytes",
-                path=self.file,
-            )
-        return self.nbytes // self.shape[0] if self.shape[0] else 0
-
-    def bytes_at(self, itemsize: float | None) -> int:
-        """Return the bytes of this tensor at `itemsize` bytes an element.
-
-        Args:
-            itemsize: Bytes an element; None for those it is stored in.
-        """
-        return self.nbytes if itemsize is None else round(self.n_params * itemsize)
-
-
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A directory with `config.json` and safetensors weights, opened lazily.
+    """A directory with `config.json` and weights, opened lazily.
 
     Made by `Checkpoint.open`; the constructor trusts its arguments.
 
@@ -119,32 +70,30 @@ class Checkpoint:
 
     @classmethod
     def open(cls, directory: Path) -> Checkpoint:
-        """Read the config and the headers of `directory`.
+        """Read the config of `directory` and which tensors it holds.
 
         Raises:
             CheckpointError: There is no such directory, config or weights, or
                 one of the files is damaged; the message names it.
+            MissingExtra: The weights are `.bin` files, and torch is not installed.
         """
         if not directory.is_dir():
             raise CheckpointError("there is no such directory", path=directory)
-        config = _read_json_object(directory / CONFIG_FILE)
-        found: dict[str, TensorInfo] = {}
-        for file in weight_files(directory):
-            for info in _read_header(file):
-                if info.name in found:
-                    raise CheckpointError(
-                        f"{info.name} is also in {found[info.name].file.name}", path=file
-                    )
-                found[info.name] = info
-        _check_index(directory, found)
-        ordered = {name: found[name] for name in sorted(found)}
-        return cls(directory, MappingProxyType(config), MappingProxyType(ordered))
+        config = read_json_object(directory / CONFIG_FILE)
+        tensors = stored_tensors(directory)
+        return cls(directory, MappingProxyType(config), MappingProxyType(tensors))
 
     @property
     def text_config(self) -> Mapping[str, Any]:
-        """The part of the config that describes the language model."""
-        nested = self.config.get("text_config")
-        return nested if isinstance(nested, dict) else self.config
+        """The part of the config that describes the language model.
+
+        It is nested in models that also see, and in the drafters of speculators.
+        """
+        for key in ("text_config", "transformer_layer_config"):
+            nested = self.config.get(key)
+            if isinstance(nested, dict):
+                return nested
+        return self.config
 
     def integer(self, key: str) -> int:
         """Return a positive integer of the language model's config.
@@ -223,85 +172,6 @@ class Checkpoint:
         for chunk in self.chunks(name):
             digest.update(chunk)
         return "sha256:" + digest.hexdigest()
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files that make up a checkpoint, by name.
-
-    `model.safetensors` wins over an index beside it, as in transformers.
-
-    Raises:
-        CheckpointError: There are none, or the index is damaged or names a file
-            outside the directory.
-    """
-    if (directory / WEIGHTS_FILE).is_file():
-        return [directory / WEIGHTS_FILE]
-    index = directory / INDEX_FILE
-    if not index.is_file():
-        other = sorted(file.name for file in directory.glob("*.bin"))
-        hint = f"; {other[0]} must be saved as safetensors first" if other else ""
-        raise CheckpointError(
-            f"it has neither {WEIGHTS_FILE} nor {INDEX_FILE}{hint}", path=directory
-        )
-    return [directory / name for name in sorted(set(_weight_map(index).values()))]
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    weight_map = _read_json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError("weight_map must map tensor names to files", path=index)
-    for tensor, file in weight_map.items():
-        if not isinstance(file, str) or not file:
-            raise CheckpointError(
-                f"the file of {tensor} must be a name, found {file!r}", path=index
-            )
-        # Judged by name, not by where it leads: hub caches link files to blobs elsewhere.
-        parts = PurePosixPath(file)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in file or "\0" in file:
-            raise CheckpointError(f"{file!r} lies outside the checkpoint's directory", path=index)
-    return weight_map
-
-
-def _check_index(directory: Path, found: Mapping[str, TensorInfo]) -> None:
-    if (directory / WEIGHTS_FILE).is_file():
-        return
-    for name, file in _weight_map(directory / INDEX_FILE).items():
-        if name not in found or found[name].file != directory / file:
-            raise CheckpointError(
-                f"{INDEX_FILE} promises {name}, which is not in it", path=directory / file
-            )
-
-
-def _read_json_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError("there is no such file, so this is no checkpoint", path=path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise CheckpointError(f"it cannot be read ({fault.strerror})", path=path) from fault
-    except ValueError as fault:
-        raise CheckpointError(f"it is not JSON ({fault})", path=path) from fault
-    if not isinstance(document, dict):
-        raise CheckpointError(
-            f"it must hold a JSON object, found {type(document).__name__}", path=path
-        )
-    return document
-
-
-def _read_header(file: Path) -> Iterator[TensorInfo]:
-    try:
-        with safe_open(file, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as fault:
-        raise CheckpointError(f"it is not a whole safetensors file ({fault})", path=file) from fault
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    for name, entry in header.items():
-        if name != "__metadata__":
-            begin, end = entry["data_offsets"]
-            shape = tuple(entry["shape"])
-            yield TensorInfo(name, entry["dtype"], shape, file, 8 + length + begin, end - begin)
 
 
 def _map(info: TensorInfo) -> NDArray[np.uint8]:

@@ -6,7 +6,12 @@ to all families that engines read with a reduced head, so reading them, with
 every way in which they can be wrong, is here once. A map that does not fit its
 head loads without a word in most engines, and only the acceptance rate shows it.
 
-Which of the three cases a drafter is, is its family's to say (`families/`).
+Ids ascend once trimmed. A head may come in another order (ModelOpt writes the ids
+by frequency): then `order` says which row an id has, and rows change places
+together with their ids. Where such a map stands beside a `t2d`, which lists the
+same ids in ascending order, nobody can tell which of the two the rows follow.
+
+Which of these cases a drafter is, is its family's to say (`families/`).
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from numpy.typing import NDArray
 
 from vocabtrim.core.errors import CheckpointError, VocabError
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.tensors.causal import CausalLayout, causal_layout
+from vocabtrim.tensors.causal import CausalLayout, refuse_packed, stored_matrices
 from vocabtrim.tensors.checkpoint import Checkpoint, TensorInfo
 from vocabtrim.tensors.head import HeadTensor
 
@@ -30,7 +35,13 @@ HEAD_BIAS = "lm_head.bias"
 D2T = "d2t"
 T2D = "t2d"
 
-_LOGIT_KEYS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+_LOGIT_KEYS = (
+    "final_logit_softcapping",  # Gemma
+    "logit_scale",  # Cohere
+    "logits_scaling",  # Granite
+    "lm_head_multiplier",  # Falcon-H1
+    "output_multiplier_scale",  # Grok
+)
 
 
 class HeadOrigin(StrEnum):
@@ -40,6 +51,8 @@ class HeadOrigin(StrEnum):
     OWN_EMBEDDING = "its own tied embedding"
     TARGET = "the target's lm_head"
     TARGET_EMBEDDING = "the target's tied embedding"
+    HOST = "the lm_head of the target it is part of"
+    HOST_EMBEDDING = "the tied embedding of the target it is part of"
 
     @property
     def shared(self) -> bool:
@@ -53,8 +66,13 @@ class HeadOrigin(StrEnum):
 
     @property
     def of_target(self) -> bool:
-        """Whether the rows are in the target's checkpoint."""
+        """Whether the rows are in another checkpoint, the target's."""
         return self in (HeadOrigin.TARGET, HeadOrigin.TARGET_EMBEDDING)
+
+    @property
+    def targets_own(self) -> bool:
+        """Whether the target itself uses the rows, in whichever checkpoint they are."""
+        return self not in (HeadOrigin.OWN, HeadOrigin.OWN_EMBEDDING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,23 +84,38 @@ class HeadSource:
         tensors: Name that the trimmed drafter gives a tensor → where its rows
             are now.
         origin: Which matrix that is.
-        held: The ids that the rows stand for, row = draft id.
+        held: The ids that the rows stand for.
+        order: [K] int64, the row of each held id; None where row = draft id.
     """
 
     checkpoint: Checkpoint
     tensors: Mapping[str, HeadTensor]
     origin: HeadOrigin
     held: DraftVocab
+    order: NDArray[np.int64] | None = None
 
     @property
     def weight(self) -> TensorInfo:
         """The matrix [K, H]."""
-        return self.checkpoint.tensors[self.tensors[HEAD_WEIGHT].name]
+        return next(
+            self.checkpoint.tensors[tensor.name]
+            for tensor in self.tensors.values()
+            if tensor.role == "weight"
+        )
 
     @property
     def infos(self) -> list[TensorInfo]:
         """The matrix, and the bias where there is one."""
         return [self.checkpoint.tensors[head.name] for head in self.tensors.values()]
+
+    def rows_of(self, vocab: DraftVocab) -> NDArray[np.int64]:
+        """Return the rows [K] int64 that carry `vocab`, in the order of its ids.
+
+        Raises:
+            VocabError: An id has no row, or V differs.
+        """
+        rows = vocab.rows_in(self.held)
+        return rows if self.order is None else self.order[rows]
 
     def stays(self, vocab: DraftVocab) -> bool:
         """Return whether a head over `vocab` needs no copy: all of a shared one."""
@@ -94,7 +127,20 @@ class HeadSource:
         return {key: config[key] for key in _LOGIT_KEYS if config.get(key) is not None}
 
 
-def held_vocabulary(drafter: Checkpoint, rows: int, vocab_size: int) -> DraftVocab:
+@dataclass(frozen=True, eq=False)
+class HeldRows:
+    """The ids of a head's rows.
+
+    Args:
+        vocab: The ids, ascending.
+        order: [K] int64, the row of each; None where row = draft id.
+    """
+
+    vocab: DraftVocab
+    order: NDArray[np.int64] | None = None
+
+
+def held_rows(drafter: Checkpoint, rows: int, vocab_size: int) -> HeldRows:
     """Return the ids that a drafter's own head of `rows` rows stands for.
 
     Args:
@@ -104,7 +150,7 @@ def held_vocabulary(drafter: Checkpoint, rows: int, vocab_size: int) -> DraftVoc
 
     Raises:
         CheckpointError: Head, `draft_vocab_size`, `d2t` and `t2d` contradict
-            each other, or the ids do not ascend.
+            each other, or the ids are none.
     """
     stated = drafter.config.get("draft_vocab_size")
     if stated is not None and stated != rows:
@@ -117,21 +163,36 @@ def held_vocabulary(drafter: Checkpoint, rows: int, vocab_size: int) -> DraftVoc
                 f"its head has {rows} of {vocab_size} rows and no {D2T} says for which ids",
                 path=drafter.path,
             )
-        return DraftVocab.full(vocab_size)
+        return HeldRows(DraftVocab.full(vocab_size))
     offsets = _vector(drafter, D2T)
     if offsets.size != rows:
         raise CheckpointError(
             f"{D2T} has {offsets.size} entries, but its head has {rows} rows", path=drafter.path
         )
+    return _mapped(drafter, offsets, vocab_size)
+
+
+def _mapped(drafter: Checkpoint, offsets: NDArray[Any], vocab_size: int) -> HeldRows:
+    """Read a `d2t`, and compare it with the `t2d` beside it."""
+    masked = T2D in drafter.tensors
     try:
-        held = DraftVocab.from_d2t(offsets, vocab_size)
+        ids = np.arange(offsets.size) + offsets
+        order = np.argsort(ids, kind="stable")
+        held = DraftVocab.from_ids(ids, vocab_size)
     except VocabError as fault:
         raise CheckpointError(
             f"its {D2T} is no draft vocabulary: {fault}", path=drafter.path
         ) from fault
-    if T2D in drafter.tensors and not np.array_equal(_vector(drafter, T2D), held.t2d):
+    ascends = bool((np.diff(order) > 0).all())
+    if masked and not np.array_equal(_vector(drafter, T2D), held.t2d):
         raise CheckpointError(f"{T2D} and {D2T} name different ids", path=drafter.path)
-    return held
+    if masked and not ascends:
+        raise CheckpointError(
+            f"its {D2T} does not ascend, and the {T2D} beside it does: the rows of the head "
+            "follow one of them, and nothing says which",
+            path=drafter.path,
+        )
+    return HeldRows(held, None if ascends else order)
 
 
 def vocabulary_maps(vocab: DraftVocab) -> dict[str, NDArray[Any]]:
@@ -139,26 +200,48 @@ def vocabulary_maps(vocab: DraftVocab) -> dict[str, NDArray[Any]]:
     return {} if vocab.is_full else {D2T: vocab.d2t, T2D: vocab.t2d}
 
 
-def own_head(drafter: Checkpoint, vocab_size: int) -> HeadSource:
-    """Return a head that the drafter stores as `lm_head.weight`.
+def own_head(
+    drafter: Checkpoint,
+    vocab_size: int,
+    *,
+    name: str = HEAD_WEIGHT,
+    hidden: int | None = None,
+) -> HeadSource:
+    """Return a head that the drafter stores.
+
+    Args:
+        drafter: Holds it.
+        vocab_size: V.
+        name: What its matrix is called.
+        hidden: H; without it, the config's `hidden_size`.
 
     Raises:
-        CheckpointError: The tensors and the config contradict each other.
+        CheckpointError: The tensors and the config contradict each other, or the
+            head is packed.
     """
-    tensors = {HEAD_WEIGHT: HeadTensor(HEAD_WEIGHT)}
-    if HEAD_BIAS in drafter.tensors:
-        tensors[HEAD_BIAS] = HeadTensor(HEAD_BIAS, role="bias")
-    shapes = {name: drafter.tensor(name).shape for name in tensors}
-    rows = shapes[HEAD_WEIGHT][0] if shapes[HEAD_WEIGHT] else 0
-    hidden = drafter.integer("hidden_size")
-    expected = {HEAD_WEIGHT: (rows, hidden), HEAD_BIAS: (rows,)}
-    for name, shape in shapes.items():
-        if shape != expected[name]:
+    refuse_packed(drafter, name)
+    bias = name.removesuffix("weight") + "bias"
+    tensors = {name: HeadTensor(name)}
+    if bias in drafter.tensors:
+        tensors[bias] = HeadTensor(bias, role="bias")
+    shapes = {one: drafter.tensor(one).shape for one in tensors}
+    rows = shapes[name][0] if shapes[name] else 0
+    hidden = drafter.integer("hidden_size") if hidden is None else hidden
+    expected = {name: (rows, hidden), bias: (rows,)}
+    for one, shape in shapes.items():
+        if shape != expected[one]:
             raise CheckpointError(
-                f"{name} has shape {list(shape)}, but {list(expected[name])} is expected",
+                f"{one} has shape {list(shape)}, but {list(expected[one])} is expected",
                 path=drafter.path,
             )
-    return HeadSource(drafter, tensors, HeadOrigin.OWN, held_vocabulary(drafter, rows, vocab_size))
+    held = held_rows(drafter, rows, vocab_size)
+    return HeadSource(drafter, tensors, HeadOrigin.OWN, held.vocab, held.order)
+
+
+def stores_head(drafter: Checkpoint) -> bool:
+    """Return whether a drafter stores a head of its own, packed or not."""
+    prefix = HEAD_WEIGHT.removesuffix("weight")
+    return any(name.startswith(prefix) for name in drafter.tensors)
 
 
 def target_head(target: Checkpoint, *, vocab_size: int, hidden: int) -> HeadSource:
@@ -170,9 +253,10 @@ def target_head(target: Checkpoint, *, vocab_size: int, hidden: int) -> HeadSour
         hidden: H of the drafter.
 
     Raises:
-        CheckpointError: It is no causal LM, or its head is not [V, H].
+        CheckpointError: It is no causal LM, its head is not [V, H], or it is packed.
     """
-    layout = causal_layout(target)
+    layout = stored_matrices(target)
+    refuse_packed(target, layout.head.name)
     if layout.head.shape != (vocab_size, hidden):
         raise CheckpointError(
             f"its head has shape {list(layout.head.shape)}, but the drafter needs "
@@ -183,8 +267,26 @@ def target_head(target: Checkpoint, *, vocab_size: int, hidden: int) -> HeadSour
     return HeadSource(target, _head_tensors(layout), origin, DraftVocab.full(vocab_size))
 
 
+def host_head(target: Checkpoint) -> HeadSource:
+    """Return the head of a target for a drafter that is part of it.
+
+    Raises:
+        CheckpointError: It is no causal LM, or its head is packed.
+    """
+    layout = stored_matrices(target)
+    refuse_packed(target, layout.head.name)
+    origin = HeadOrigin.HOST_EMBEDDING if layout.tied else HeadOrigin.HOST
+    full = DraftVocab.full(layout.head.shape[0])
+    return HeadSource(target, _head_tensors(layout), origin, full)
+
+
 def embedding_head(drafter: Checkpoint, layout: CausalLayout) -> HeadSource:
-    """Return the head of a drafter that uses its input embedding as one."""
+    """Return the head of a drafter that uses its input embedding as one.
+
+    Raises:
+        CheckpointError: It is packed.
+    """
+    refuse_packed(drafter, layout.head.name)
     full = DraftVocab.full(layout.head.shape[0])
     return HeadSource(drafter, _head_tensors(layout), HeadOrigin.OWN_EMBEDDING, full)
 

@@ -1,6 +1,7 @@
-"""What a `.pt` file holds, read by torch where torch is installed.
+"""What a `.pt` or `.bin` file holds, read by torch where torch is installed.
 
 Only data is loaded (`weights_only=True`): a file that would run code is refused.
+Of weights only the description is loaded: type, shape, and where the bytes lie.
 torch is looked up by its name, at the moment that such a file is met, because
 nothing else at this level of the package may lean on it.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
+import struct
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +20,86 @@ from typing import Any
 import numpy as np
 
 from vocabtrim.core.errors import ArtifactError, MissingExtra
+
+_DTYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "uint16": "U16",
+    "int16": "I16",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "uint32": "U32",
+    "int32": "I32",
+    "float32": "F32",
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
+
+# What torch's reader raises on a file that is not whole; it checks little itself.
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True)
+class MetaTensor:
+    """What an archive of torch says of a tensor.
+
+    Args:
+        dtype: As safetensors writes it, or torch's own name where that has none.
+        shape: Its dimensions.
+        record: Offset in the file of the record that holds it.
+        first: Elements of that record before its first one.
+        contiguous: Whether its elements follow one another.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    record: int
+    first: int
+    contiguous: bool
+
+
+def meta_tensors(path: Path) -> dict[str, MetaTensor]:
+    """Describe the tensors of a `.bin` file without reading them.
+
+    Raises:
+        MissingExtra: torch is not installed, or too old to do this.
+        ArtifactError: torch cannot read it, or it is no mapping of names to tensors.
+    """
+    why = f"{path} can be read with torch only"
+    torch = _torch(why)
+    loaded = _loaded(torch, path, "meta")
+    if not isinstance(loaded, dict):
+        raise ArtifactError(f"{path} holds a {type(loaded).__name__}")
+    found = {}
+    for name, tensor in loaded.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ArtifactError(f"{path} holds a {type(tensor).__name__} under {name!r}")
+        storage = tensor.untyped_storage()
+        if not hasattr(storage, "_checkpoint_offset"):
+            raise MissingExtra(f"{why}, and with a newer one than {torch.__version__}", "torch")
+        kind = str(tensor.dtype).removeprefix("torch.")
+        found[name] = MetaTensor(
+            dtype=_DTYPES.get(kind, kind),
+            shape=tuple(tensor.shape),
+            record=int(storage._checkpoint_offset),
+            first=int(tensor.storage_offset()),
+            contiguous=bool(tensor.is_contiguous()),
+        )
+    return found
 
 
 def load_torch(path: Path) -> Any:
@@ -27,19 +110,22 @@ def load_torch(path: Path) -> Any:
         ArtifactError: torch cannot read it, or will not without running it.
     """
     torch = _torch(f"{path} can be read with torch only")
+    return _without_tensors(_loaded(torch, path, "cpu"), torch)
+
+
+def _loaded(torch: ModuleType, path: Path, device: str) -> Any:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as fault:
         raise ArtifactError(
             f"{path}: this pickle holds more than numbers, and loading it would run what it "
             "holds; save a list or a tensor with torch.save"
         ) from fault
-    except (RuntimeError, EOFError, ValueError, KeyError) as fault:
+    except _DAMAGE as fault:
         reason = str(fault).strip().splitlines()
         raise ArtifactError(
             f"{path} is not a whole .pt file ({reason[0] if reason else type(fault).__name__})"
         ) from fault
-    return _without_tensors(loaded, torch)
 
 
 def torch_bytes(value: Any) -> bytes:

@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 
 from tests.tiny import edit, raw_tensors, tiny_eagle3, tiny_lm
-from vocabtrim.core.errors import CheckpointError
-from vocabtrim.families.base import FAMILIES, family_of, known_families, write_tiny
+from vocabtrim.core.errors import CheckpointError, PluginError
+from vocabtrim.families.base import (
+    FAMILIES,
+    family_of,
+    known_families,
+    trimmed_architectures,
+    write_tiny,
+)
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 
 def test_the_families_there_are() -> None:
-    assert {"eagle3", "independent"} <= set(FAMILIES.names())
+    assert {"eagle", "eagle3", "independent", "mtp"} <= set(FAMILIES.names())
 
 
 def test_the_name_of_the_directory_does_not_matter(tmp_path: Path) -> None:
@@ -37,8 +43,38 @@ def test_a_checkpoint_that_two_families_know_is_refused(
     drafter = Checkpoint.open(tiny_lm(tmp_path / "d"))
     independent = FAMILIES.load("independent")
     monkeypatch.setattr(type(FAMILIES), "load_all", lambda _: {"a": independent, "b": independent})
-    with pytest.raises(CheckpointError, match="independent and independent at once"):
-        family_of(drafter)
+    for to_decode in (False, True):
+        with pytest.raises(CheckpointError, match="independent and independent at once: say with"):
+            family_of(drafter, to_decode=to_decode)
+
+
+def test_which_of_several_families_is_meant_can_be_said(tmp_path: Path) -> None:
+    FAMILIES.load("mtp").tiny_checkpoint(tmp_path / "t", vocab_size=96, hidden=32, seed=1)
+    drafter = Checkpoint.open(tmp_path / "t")
+    assert [family.name for family in known_families(drafter)] == ["independent", "mtp"]
+    for name in ("independent", "mtp"):
+        assert family_of(drafter, name).name == name
+    assert family_of(drafter, to_decode=True).name == "independent"
+    with pytest.raises(CheckpointError, match="it is no drafter of the family eagle3"):
+        family_of(drafter, "eagle3")
+    with pytest.raises(PluginError, match="no drafter family is called 'x'"):
+        family_of(drafter, "x")
+
+
+@pytest.mark.parametrize(
+    ("config", "full", "expected"),
+    [
+        ({"architectures": ["A", "B"]}, False, ["TrimmedA", "TrimmedB"]),
+        ({"architectures": ["TrimmedA"]}, False, ["TrimmedA"]),
+        ({"architectures": ["TrimmedA"]}, True, ["A"]),
+        ({}, False, []),
+        ({"architectures": None}, True, []),
+    ],
+)
+def test_a_trimmed_class_has_a_name_that_nobody_registered(
+    config: dict[str, object], full: bool, expected: list[str]
+) -> None:
+    assert trimmed_architectures(config, full=full) == expected
 
 
 def test_tiny_weights_follow_their_seed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.tiny import (
     numbers,
     raw_tensors,
     tiny_eagle3,
-    tiny_lm,
+    tiny_speculators,
     tiny_target,
     write_raw,
     write_sparse,
@@ -26,9 +26,11 @@ from vocabtrim.core.metrics import StepCost, relative_cost
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import write_tiny
 from vocabtrim.families.eagle3 import PLUGIN
+from vocabtrim.pipeline.convert import convert
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.causal import target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.eagle3_layout import Layout
 from vocabtrim.tensors.head_source import HeadOrigin
 from vocabtrim.tensors.locate import locate
 
@@ -54,16 +56,6 @@ def test_both_names_of_the_layer_are_recognised(tmp_path: Path) -> None:
     }
     write_raw(directory, renamed)
     assert PLUGIN.matches(Checkpoint.open(directory))
-
-
-def test_what_looks_like_it_but_is_not(tmp_path: Path) -> None:
-    eagle1 = edit(tiny_eagle3(tmp_path / "1"), drop=["midlayer.hidden_norm.weight"])
-    parallel = edit(
-        tiny_eagle3(tmp_path / "p"), add={"mask_hidden": np.zeros((1, 1, 4), np.float32)}
-    )
-    nested = edit(tiny_eagle3(tmp_path / "n"), forget=["hidden_size"])
-    for directory in (eagle1, parallel, nested, tiny_lm(tmp_path / "lm")):
-        assert not PLUGIN.matches(Checkpoint.open(directory))
 
 
 def test_its_own_head_comes_before_the_targets(tmp_path: Path, target: Checkpoint) -> None:
@@ -138,6 +130,52 @@ def test_the_config_of_a_trimmed_one(tmp_path: Path) -> None:
     assert (config["vocab_size"], config["tie_word_embeddings"]) == (V, False)
     whole = PLUGIN.trimmed_config(drafter.config, DraftVocab.full(V), head)
     assert whole == dict(drafter.config)
+
+
+def test_speculators_layout_is_trimmed_in_place(tmp_path: Path) -> None:
+    """Its vocabulary sizes stand in two places, and the nested one stays V."""
+    drafter = tiny_speculators(tmp_path / "s", ids=IDS)
+    less = DraftVocab(np.array(IDS[::2]), V)
+    result = trim(drafter, less, tmp_path / "out")
+    before, after = (Checkpoint.open(tmp_path / name) for name in ("s", "out"))
+    assert (result.V, result.K_before, result.K) == (V, len(IDS), less.size)
+    nested = {"transformer_layer_config": dict(before.config["transformer_layer_config"])}
+    assert dict(after.config) == dict(before.config) | nested | {"draft_vocab_size": less.size}
+    rows = numbers(raw_tensors(drafter)["lm_head.weight"])[::2]
+    assert np.array_equal(numbers(raw_tensors(tmp_path / "out")["lm_head.weight"]), rows)
+    assert PLUGIN.head(after, None).held == less
+
+
+def test_what_the_target_says_of_logits_goes_to_the_decoder(tmp_path: Path) -> None:
+    target = edit(tiny_target(tmp_path / "t"), config={"logit_scale": 0.5})
+    drafter = edit(tiny_speculators(tmp_path / "s"), drop=["lm_head.weight"])
+    trim(drafter, DraftVocab(np.array(IDS), V), tmp_path / "out", target=target)
+    config = Checkpoint.open(tmp_path / "out").config
+    assert config["transformer_layer_config"]["logit_scale"] == 0.5
+    assert "logit_scale" not in config
+
+
+def test_ids_by_frequency_come_out_ascending_with_their_rows(tmp_path: Path) -> None:
+    """As ModelOpt writes a map: negative offsets, and no mask beside it."""
+    ids = np.array([70, 5, 7, 1])
+    drafter = tiny_eagle3(tmp_path / "d", ids=sorted(ids.tolist()))
+    edit(drafter, add={"d2t": ids - np.arange(4)}, drop=["t2d"])
+    trim(drafter, DraftVocab(np.array([1, 5, 70]), V), tmp_path / "out")
+    rows = numbers(raw_tensors(drafter)["lm_head.weight"])
+    written = raw_tensors(tmp_path / "out")
+    assert np.array_equal(numbers(written["lm_head.weight"]), rows[[3, 1, 0]])
+    assert (numbers(written["d2t"]) + np.arange(3)).tolist() == [1, 5, 70]
+
+
+def test_a_packed_head_is_refused_and_not_taken_for_none(
+    tmp_path: Path, target: Checkpoint
+) -> None:
+    for name in ("lm_head.qweight", "lm_head.weight_packed"):
+        packed = {name: np.zeros((4, V), np.int32)}
+        drafter = Checkpoint.open(edit(tiny_eagle3(tmp_path / name), add=packed))
+        assert not PLUGIN.needs_target(drafter)
+        with pytest.raises(CheckpointError, match=f"its head is packed .{name}"):
+            PLUGIN.head(drafter, target)
 
 
 def test_cost_with_a_borrowed_head(tmp_path: Path, target: Checkpoint) -> None:
@@ -231,6 +269,16 @@ def test_the_demo_drafter(demo_cache: Path) -> None:
     assert target_cost(target).params == 134_515_008
     assert relative_cost(cost, target_cost(target)) == pytest.approx(0.4588, abs=1e-4)
     assert cost.head_share(4) == pytest.approx(0.867, abs=1e-3)
+
+
+def test_speculators_layout_opens_for_decoding_as_the_flat_one(
+    tmp_path: Path, target: Checkpoint
+) -> None:
+    nested = tiny_speculators(tmp_path / "s", ids=IDS)
+    convert(nested, Layout.FLAT, tmp_path / "flat")
+    drafters = [opened(directory, target) for directory in (nested, tmp_path / "flat")]
+    assert [drafter.feature_layers for drafter in drafters] == [(1, 2, 4)] * 2
+    assert first_drafts(drafters[0]) == first_drafts(drafters[1])
 
 
 def opened(directory: Path, target: Checkpoint, vocab: DraftVocab | None = None) -> Any:

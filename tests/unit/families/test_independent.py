@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny import H, V, edit, numbers, raw_tensors, tiny_eagle3, tiny_lm
+from tests.tiny import H, V, edit, numbers, raw_tensors, tiny_eagle3, tiny_lm, write_raw
 from vocabtrim.core.errors import CheckpointError, VocabError
 from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.independent import PLUGIN, was_tied
+from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head_source import HeadOrigin, vocabulary_maps
 from vocabtrim.tensors.locate import locate
@@ -191,3 +192,101 @@ def test_the_demo_drafter(demo_cache: Path) -> None:
     cost = PLUGIN.cost(Checkpoint.open(locate("demo-lm")), None)
     assert cost.params == 42_472_512
     assert cost.head_share(4) == pytest.approx(0.667, abs=1e-3)
+
+
+def _gpt_neox(directory: Path) -> Path:
+    tiny_lm(directory, tied=False)
+    raw = raw_tensors(directory)
+    embedding, head = (numbers(raw[name]) for name in (EMBEDDING, "lm_head.weight"))
+    return edit(
+        directory,
+        drop=[EMBEDDING, "lm_head.weight"],
+        add={"gpt_neox.embed_in.weight": embedding, "embed_out.weight": head},
+        config={"architectures": ["GPTNeoXForCausalLM"]},
+    )
+
+
+def test_a_head_keeps_the_name_that_its_model_gives_it(tmp_path: Path) -> None:
+    drafter = _gpt_neox(tmp_path / "d")
+    trim(drafter, PART, tmp_path / "out")
+    written, original = raw_tensors(tmp_path / "out"), raw_tensors(drafter)
+    rows = numbers(original["embed_out.weight"])[PART.ids]
+    assert np.array_equal(numbers(written["embed_out.weight"]), rows)
+    assert "lm_head.weight" not in written
+    opened = Checkpoint.open(tmp_path / "out")
+    assert PLUGIN.head(opened, None).held == PART
+    assert PLUGIN.cost(opened, None).head_params == K * H
+    assert opened.config["architectures"] == ["TrimmedGPTNeoXForCausalLM"]
+
+
+def test_a_bias_follows_the_rows_of_a_tied_head(tmp_path: Path) -> None:
+    bias = np.arange(V, dtype=np.float32)
+    drafter = edit(tiny_lm(tmp_path / "d"), add={"lm_head.bias": bias})
+    trim(drafter, PART, tmp_path / "out")
+    assert numbers(raw_tensors(tmp_path / "out")["lm_head.bias"]).tolist() == PART.ids.tolist()
+
+
+def test_what_shapes_the_logits_stays_in_the_config(tmp_path: Path) -> None:
+    shaping = {"final_logit_softcapping": 30.0, "logit_scale": 0.0625, "logits_scaling": 8.0}
+    drafter = edit(tiny_lm(tmp_path / "d"), config=shaping)
+    trim(drafter, PART, tmp_path / "out")
+    config = Checkpoint.open(tmp_path / "out").config
+    assert {key: config[key] for key in shaping} == shaping
+
+
+def test_a_model_that_also_sees_is_one_by_its_language_model(tmp_path: Path) -> None:
+    tiny_lm(tmp_path / "d")
+    config = dict(Checkpoint.open(tmp_path / "d").config)
+    raw = raw_tensors(tmp_path / "d")
+    renamed = {name.replace("model.", "model.language_model.", 1): one for name, one in raw.items()}
+    write_raw(tmp_path / "d", renamed)
+    seen = {"model.visual.patch_embed.weight": np.zeros((3, 3), np.float32)}
+    edit(
+        tmp_path / "d",
+        add=seen,
+        forget=list(config),
+        config={"text_config": config, "tie_word_embeddings": True},
+    )
+    edit(tmp_path / "d", config={"architectures": ["Qwen3_5ForConditionalGeneration"]})
+    trim(tmp_path / "d", PART, tmp_path / "out")
+    out = Checkpoint.open(tmp_path / "out")
+    assert out.config["draft_vocab_size"] == K
+    assert out.config["text_config"]["vocab_size"] == V
+    assert "model.visual.patch_embed.weight" in out.tensors
+    assert (
+        PLUGIN.cost(out, None).params
+        == PLUGIN.cost(Checkpoint.open(_trimmed(tmp_path / "t", tied=True)), None).params
+    )
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "cohere"])
+def test_kept_logits_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    shape = {
+        "vocab_size": V,
+        "hidden_size": H,
+        "intermediate_size": 2 * H,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    }
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **shape)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().double()
+    model.save_pretrained(tmp_path / "d")
+    trim(tmp_path / "d", PART, tmp_path / "out")
+    ids = torch.tensor([[3, 14, 15, 9, 2]])
+    with torch.no_grad():
+        states = model.model(ids).last_hidden_state
+        full = model(ids).logits[0, :, torch.from_numpy(PART.ids.copy())]
+    trimmed = Checkpoint.open(tmp_path / "out")
+    rows = trimmed.array("lm_head.weight")
+    logits = states[0] @ torch.from_numpy(rows.copy()).T
+    scale = trimmed.config.get("logit_scale")
+    cap = trimmed.config.get("final_logit_softcapping")
+    logits = logits * scale if scale is not None else logits
+    logits = torch.tanh(logits / cap) * cap if cap is not None else logits
+    assert (scale is not None, cap is not None) == (kind == "cohere", kind == "gemma2")
+    torch.testing.assert_close(logits, full, rtol=1e-12, atol=1e-12)

@@ -9,7 +9,12 @@ import pytest
 
 from tests.tiny import H, V, edit, in_bfloat16, numbers, raw_tensors, tiny_eagle3, tiny_target
 from vocabtrim.core.errors import CheckpointError
-from vocabtrim.tensors.causal import causal_layout, has_causal_layout, target_cost
+from vocabtrim.tensors.causal import (
+    causal_layout,
+    has_causal_layout,
+    stored_matrices,
+    target_cost,
+)
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -133,4 +138,54 @@ def test_what_is_no_causal_lm(tmp_path: Path) -> None:
 def test_an_embedding_that_is_no_matrix(tmp_path: Path) -> None:
     directory = edit(tiny_target(tmp_path / "t"), add={EMBEDDING: np.zeros(5, np.float32)})
     with pytest.raises(CheckpointError, match=r"must be a matrix, found shape \[5\]"):
+        causal_layout(Checkpoint.open(directory))
+
+
+NAMES = {
+    "GPT-NeoX": ("gpt_neox.embed_in.weight", "embed_out.weight"),
+    "GPT-2": ("transformer.wte.weight", None),
+    "InternLM2": ("model.tok_embeddings.weight", "output.weight"),
+    "Falcon": ("transformer.word_embeddings.weight", "lm_head.weight"),
+    "a model that also sees": (
+        "model.language_model.embed_tokens.weight",
+        "lm_head.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_matrices_under_the_names_of_other_models(tmp_path: Path, model: str) -> None:
+    embedding, head = NAMES[model]
+    directory = tiny_target(tmp_path / "t")
+    matrix = numbers(raw_tensors(directory)[EMBEDDING])
+    added = {embedding: matrix} | ({} if head is None else {head: matrix + 1})
+    edit(directory, drop=[EMBEDDING], add=added, config={"tie_word_embeddings": head is None})
+    layout = causal_layout(Checkpoint.open(directory))
+    assert layout.embedding.name == embedding
+    assert layout.head.name == (head or embedding)
+    assert layout.tied is (head is None)
+
+
+def test_the_bias_of_a_tied_head_is_found(tmp_path: Path) -> None:
+    directory = edit(tiny_target(tmp_path / "t"), add={"lm_head.bias": np.zeros(V, np.float32)})
+    layout = causal_layout(Checkpoint.open(directory))
+    assert layout.tied
+    assert layout.bias is not None
+    assert layout.bias.name == "lm_head.bias"
+
+
+def test_matrices_are_found_without_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tiny_target(tmp_path / "t")
+    embedding = numbers(raw_tensors(directory)[EMBEDDING])
+    opened = Checkpoint.open(edit(directory, add={"lm_head.weight": embedding}))
+    monkeypatch.setattr(Checkpoint, "chunks", None)
+    assert stored_matrices(opened).head.name == "lm_head.weight"
+
+
+def test_a_head_that_is_packed_only_is_not_taken_for_tied(tmp_path: Path) -> None:
+    packed = {"lm_head.qweight": np.zeros((4, V), np.int32)}
+    directory = edit(tiny_target(tmp_path / "t"), add=packed, forget=["tie_word_embeddings"])
+    with pytest.raises(CheckpointError, match=r"its head is packed \(lm_head\.qweight"):
         causal_layout(Checkpoint.open(directory))

@@ -16,7 +16,9 @@ from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head_source import (
     HeadOrigin,
     embedding_head,
+    host_head,
     own_head,
+    stores_head,
     target_head,
     vocabulary_maps,
 )
@@ -42,6 +44,48 @@ def test_a_map_of_zeros_beside_a_full_head_says_nothing(tmp_path: Path) -> None:
 def test_a_map_without_the_mask_is_enough(tmp_path: Path) -> None:
     directory = edit(tiny_eagle3(tmp_path / "d", ids=IDS), drop=["t2d"])
     assert own_head(Checkpoint.open(directory), V).held.ids.tolist() == IDS
+
+
+def test_a_map_in_another_order_says_which_row_is_whose(tmp_path: Path) -> None:
+    ids = np.array([70, 1, 5, 4])
+    directory = tiny_eagle3(tmp_path / "d", ids=IDS)
+    edit(directory, add={"d2t": ids - np.arange(4)}, drop=["t2d"])
+    head = own_head(Checkpoint.open(directory), V)
+    assert head.held.ids.tolist() == IDS
+    assert head.rows_of(DraftVocab(np.array([4, 70]), V)).tolist() == [3, 0]
+    assert head.rows_of(head.held).tolist() == [1, 3, 2, 0]
+
+
+def test_a_head_under_another_name(tmp_path: Path) -> None:
+    head = {"embed_out.weight": np.zeros((V, H + 1), np.float32)}
+    drafter = Checkpoint.open(edit(tiny_lm(tmp_path / "d"), add=head))
+    found = own_head(drafter, V, name="embed_out.weight", hidden=H + 1)
+    assert (found.weight.name, found.weight.shape) == ("embed_out.weight", (V, H + 1))
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight_scale", "lm_head.qzeros"])
+def test_scales_beside_a_head_are_not_left_behind(tmp_path: Path, name: str) -> None:
+    scales = {name: np.ones((V, 1), np.float32)}
+    own = edit(tiny_eagle3(tmp_path / "d", own_head=True), add=scales)
+    borrowed = edit(tiny_target(tmp_path / "t", tied=False), add=scales)
+    assert stores_head(Checkpoint.open(own))
+    for call in (
+        lambda: own_head(Checkpoint.open(own), V),
+        lambda: target_head(Checkpoint.open(borrowed), vocab_size=V, hidden=H),
+        lambda: host_head(Checkpoint.open(borrowed)),
+    ):
+        with pytest.raises(CheckpointError, match=f"its head is packed .{name}"):
+            call()
+
+
+def test_a_head_of_the_target_that_the_drafter_is_part_of(tmp_path: Path) -> None:
+    for tied, origin in ((True, HeadOrigin.HOST_EMBEDDING), (False, HeadOrigin.HOST)):
+        target = Checkpoint.open(tiny_target(tmp_path / str(tied), tied=tied))
+        head = host_head(target)
+        assert (head.origin, head.checkpoint, head.held.is_full) == (origin, target, True)
+        assert head.origin.shared
+        assert head.origin.targets_own
+        assert not head.origin.of_target
 
 
 def test_a_map_of_narrower_integers_is_read(tmp_path: Path) -> None:
@@ -75,6 +119,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "two rows stand for one id": (
         lambda d: edit(d, add={"d2t": np.array([1, 0, 3, 67])}),
         "must ascend without duplicates",
+    ),
+    "the map and the mask have different orders": (
+        lambda d: edit(d, add={"d2t": np.array([70, 3, 3, -2])}),
+        "its d2t does not ascend, and the t2d beside it does",
     ),
     "the map leads beyond V": (
         lambda d: edit(d, add={"d2t": np.array([1, 3, 3, V])}),
