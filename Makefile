@@ -25,11 +25,11 @@ $(error VENV must be one path without spaces, found '$(VENV)')
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proofs mutants clean
+.PHONY: help demo test check proofs mutants engines test-engines clean
 .DELETE_ON_ERROR:
 
 help: ## Print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
 		while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 	@printf '\nPYTHON=%s VENV=%s JOBS=%s THREADS=%s ARGS=%s\n' \
 		'$(PYTHON)' '$(VENV)' '$(JOBS)' '$(THREADS)' '$(ARGS)'
@@ -52,6 +52,12 @@ proofs: $(STAMP) ## Statistical and exhaustive proofs of losslessness, minutes
 
 mutants: $(STAMP) ## Change each statement of the core in turn: a test must fail
 	@$(PY) -m tools.mutants --jobs $(JOBS)
+
+engines: $(STAMP) ## llama.cpp, vLLM and others into a cache, once: 20 minutes, 5 GB
+	@$(PY) -m tools.engines
+
+test-engines: $(STAMP) ## The tests that serve with what `make engines` built
+	@OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -rs -m engine $(ARGS)
 
 clean: ## Remove the environment, caches and what a demo wrote
 	@if [ -f "$(STAMP)" ]; then rm -rf "$(VENV)"; fi

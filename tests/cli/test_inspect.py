@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
+from vocabtrim.families.base import FAMILIES
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,8 @@ def test_counts_describe_themselves(vocabtrim: Command, counts: Path) -> None:
     outcome = vocabtrim("inspect", counts)
     assert "documents:    2" in outcome.out
     assert "1 (3), 2 (2)" in outcome.out
+    assert "never seen:   5 of 10 ids" in outcome.out
+    assert "enough?:      cannot be told: it takes 9 documents or more" in outcome.out
 
 
 def test_what_is_nothing_of_ours_says_so(vocabtrim: Command, tmp_path: Path) -> None:
@@ -40,3 +43,13 @@ def test_what_is_nothing_of_ours_says_so(vocabtrim: Command, tmp_path: Path) -> 
     outcome = vocabtrim("inspect", tmp_path / "text")
     assert outcome.code == 2
     assert "not a readable safetensors" in outcome.err
+
+
+def test_a_target_that_brings_its_own_drafter(vocabtrim: Command, tmp_path: Path) -> None:
+    FAMILIES.load("mtp").tiny_checkpoint(tmp_path / "t", vocab_size=96, hidden=32, seed=0)
+    both = vocabtrim("inspect", tmp_path / "t")
+    assert both.code == 0, both.err
+    assert "independent (an ordinary causal LM" in both.out
+    assert "mtp (--family mtp)" in both.out
+    alone = vocabtrim("inspect", tmp_path / "t", "--family", "mtp")
+    assert "mtp (a target's own prediction layers" in alone.out

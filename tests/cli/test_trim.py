@@ -14,8 +14,11 @@ import pytest
 from safetensors import safe_open
 
 from tests.cli.conftest import Command
+from tests.tiny_gguf import V as GGUF_V
+from tests.tiny_gguf import read_gguf, tiny_gguf, tiny_gguf_target
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.core.vocab_file import write_vocab
+from vocabtrim.families.base import FAMILIES
 from vocabtrim.tensors.locate import locate
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
@@ -120,3 +123,69 @@ def test_a_disk_that_fills_up_leaves_nothing(vocab: Path, tmp_path: Path) -> Non
     assert "no room left" in outcome.stderr
     assert len(outcome.stderr.strip().splitlines()) == 1
     assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_of_a_target_that_brings_a_drafter_the_family_is_asked_for(
+    vocabtrim: Command, tmp_path: Path
+) -> None:
+    FAMILIES.load("mtp").tiny_checkpoint(tmp_path / "target", vocab_size=96, hidden=32, seed=0)
+    ids = DraftVocab(np.arange(0, 96, 3), 96)
+    write_vocab(tmp_path / "v", ids, inputs={}, options={}, facts={})
+    command = ("trim", tmp_path / "target", "--vocab", tmp_path / "v", "-o", tmp_path / "out")
+    refused = vocabtrim(*command)
+    assert refused.code == 2
+    assert "a drafter of independent and mtp at once: say with --family" in refused.err
+    assert not (tmp_path / "out").exists()
+    done = vocabtrim(*command, "--family", "mtp")
+    assert done.code == 0, done.err
+    assert "96 → 32 rows of 32 (F32), from the lm_head of the target it is part of" in done.out
+    assert json.loads((tmp_path / "out/token_map.json").read_text())["ids"] == ids.ids.tolist()
+    unknown = vocabtrim(*command, "--family", "medusa", "--force")
+    assert unknown.code == 2
+    assert "no drafter family is called 'medusa'" in unknown.err
+
+
+def test_weights_of_torch_that_would_run_code_are_refused(
+    vocabtrim: Command, tmp_path: Path
+) -> None:
+    import torch
+
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("ran",)
+
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/config.json").write_text("{}")
+    torch.save({"lm_head.weight": Runs()}, tmp_path / "d/pytorch_model.bin")
+    write_vocab(tmp_path / "v", DraftVocab(np.arange(4), 9), inputs={}, options={}, facts={})
+    outcome = vocabtrim("trim", tmp_path / "d", "--vocab", tmp_path / "v", "-o", tmp_path / "out")
+    assert outcome.code == 2
+    assert "nothing was loaded" in outcome.err
+    assert "ran" not in outcome.out.split()
+    assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_a_gguf_drafter_becomes_a_gguf_file(vocabtrim: Command, tmp_path: Path) -> None:
+    drafter, target = tiny_gguf(tmp_path / "d.gguf"), tiny_gguf_target(tmp_path / "t.gguf")
+    kept = DraftVocab(np.arange(0, GGUF_V, 3), GGUF_V, fingerprint_of(drafter))
+    write_vocab(tmp_path / "v", kept, inputs={}, options={}, facts={})
+    outcome = vocabtrim(
+        *("trim", drafter, "--vocab", tmp_path / "v", "--target", target),
+        *("-o", tmp_path / "out.gguf", "--head-type", "q4_0"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "96 → 32 rows of 256 (Q8_0 → Q4_0), from the target's tied embedding" in outcome.out
+    assert "MB added" in outcome.out
+    assert read_gguf(tmp_path / "out.gguf").types["output.weight"] == "Q4_0"
+
+
+def test_a_type_that_cannot_be_written_is_one_sentence(
+    vocabtrim: Command, vocab: Path, tmp_path: Path
+) -> None:
+    outcome = vocabtrim(
+        *("trim", "demo-eagle3", "--vocab", vocab, "--target", "demo"),
+        *("-o", tmp_path / "out", "--head-type", "q4_0"),
+    )
+    assert outcome.code == 2
+    assert "Q4_0 is a type of GGUF" in outcome.err
+    assert not (tmp_path / "out").exists()

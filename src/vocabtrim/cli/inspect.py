@@ -24,6 +24,10 @@ def inspect(
         str | None,
         typer.Option(metavar="T", help=f"{TARGET_HELP} Says more where the head is the target's."),
     ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="As what to look at a drafter of several families."),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -36,7 +40,7 @@ def inspect(
     from vocabtrim.pipeline.inspect import inspect as run
 
     console = Console(json, quiet, force)
-    result = run(artifact, target=target)
+    result = run(artifact, target=target, family=family)
     for line in result.lines():
         console.data(line)
     console.result(result.to_json())

@@ -9,7 +9,7 @@ as assumed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from vocabtrim.core.metrics import StepCost, relative_bytes, relative_cost
 from vocabtrim.core.vocab_file import KIND as VOCAB_KIND
 from vocabtrim.core.vocab_file import read_vocab
 from vocabtrim.families.base import DrafterFamily, family_of, known_families
+from vocabtrim.pipeline.enough import enough_for_any
 from vocabtrim.tensors.causal import causal_layout, has_causal_layout, target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.gguf_file import is_gguf
 from vocabtrim.tensors.head_source import D2T, T2D, HeadSource
 from vocabtrim.tensors.locate import locate
+from vocabtrim.tensors.locate_pair import gguf_drafter
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
 GAMMA = 4
@@ -62,12 +64,13 @@ class InspectResult:
         return {"inspect": {"what": self.what, "kind": self.kind, **self.facts}}
 
 
-def inspect(what: str, *, target: str | None = None) -> InspectResult:
+def inspect(what: str, *, target: str | None = None, family: str | None = None) -> InspectResult:
     """Say what something is.
 
     Args:
         what: A directory, a GGUF file, a built-in or hub name, or a file of ours.
         target: The target of a drafter, named in the same ways.
+        family: As what to look at it, where it is a drafter of several families.
 
     Raises:
         CheckpointError: It is a damaged checkpoint, or nothing we know.
@@ -77,15 +80,26 @@ def inspect(what: str, *, target: str | None = None) -> InspectResult:
     path = Path(what).expanduser()
     if path.is_file() and not is_gguf(path):
         return _artifact(what, path)
+    if gguf_drafter(what) is not None:
+        from vocabtrim.pipeline.inspect_gguf import inspect_gguf
+
+        return inspect_gguf(what, target)
     checkpoint = Checkpoint.open(locate(what))
     verifier = None if target is None else Checkpoint.open(locate(target))
-    if not known_families(checkpoint) and has_causal_layout(checkpoint):
+    found = known_families(checkpoint)
+    if not found and has_causal_layout(checkpoint):
         return _target(what, checkpoint)
-    return _drafter(what, checkpoint, family_of(checkpoint), verifier)
+    several = family is None and len(found) > 1
+    looked_at = found[0] if several else family_of(checkpoint, family)
+    result = _drafter(what, checkpoint, looked_at, verifier)
+    if not several:
+        return result
+    also = ", ".join(f"{other.name} (--family {other.name})" for other in found[1:])
+    return replace(result, text={**result.text, "also a drafter": also})
 
 
 @dataclass(frozen=True)
-class _DrafterFacts:
+class DrafterFacts:
     """What a program may want to know of a drafter; None is not known."""
 
     path: str
@@ -117,12 +131,12 @@ def _drafter(
     cost = family.cost(drafter, target)
     verifier = None if target is None else target_cost(target)
     V = family.vocab_size(drafter)
-    facts = _DrafterFacts(
+    facts = DrafterFacts(
         path=str(drafter.path),
         family=family.name,
         V=V,
         K=V if head is None else head.held.size,
-        hidden=drafter.integer("hidden_size"),
+        hidden=drafter.integer("hidden_size") if head is None else head.weight.shape[1],
         dtype=None if head is None else head.weight.dtype,
         head_source=BORROWED if head is None else head.origin.value,
         tied=head is not None and head.origin.tied,
@@ -139,14 +153,15 @@ def _drafter(
         trimmed=_trimmed_by(drafter.path),
     )
     whole = head is not None and head.held.is_full and has_causal_layout(drafter)
-    kind = "causal LM" if whole else "drafter"
-    return InspectResult(what, kind, asdict(facts), _drafter_text(facts, family))
+    kind = "causal LM" if whole and not family.sidecar else "drafter"
+    return InspectResult(what, kind, asdict(facts), drafter_text(facts, family.summary))
 
 
-def _drafter_text(facts: _DrafterFacts, family: DrafterFamily) -> dict[str, str]:
+def drafter_text(facts: DrafterFacts, summary: str) -> dict[str, str]:
+    """Return label to value of a drafter, for readers."""
     assumed = " (if the target's precision is the drafter's)" if facts.dtype is None else ""
     text = {
-        "family": f"{family.name} ({family.summary})",
+        "family": f"{facts.family} ({summary})",
         "V": f"{facts.V:,} ids",
         "K": f"{facts.K:,} ids ({facts.K / facts.V:.1%} of V)",
         "LM head": f"{facts.K:,} × {facts.hidden} {facts.dtype or ''}".rstrip()
@@ -216,8 +231,14 @@ def _trimmed_by(directory: Path) -> dict[str, Any]:
 def _trimmed_text(trimmed: Mapping[str, Any]) -> str:
     if not trimmed:
         return "nothing of ours"
-    before = trimmed["facts"].get("K_before")
-    return f"{trimmed['tool']}" + ("" if before is None else f", from {before:,} rows")
+    facts, said = trimmed["facts"], [str(trimmed["tool"])]
+    if isinstance(before := facts.get("K_before"), int):
+        said.append(f"from {before:,} rows")
+    if isinstance(step := facts.get("step_bytes_before"), float | int):
+        said.append(f"draft step {_mb(step)} → {_mb(facts['step_bytes'])}")
+    if isinstance(grown := facts.get("memory_delta_bytes"), int):
+        said.append(f"memory {_mb(abs(grown))} {'added' if grown > 0 else 'freed'}")
+    return ", ".join(said)
 
 
 def _artifact(what: str, path: Path) -> InspectResult:
@@ -246,6 +267,7 @@ def _artifact(what: str, path: Path) -> InspectResult:
 
 def _counts(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     counts, _ = read_counts(path)
+    enough = enough_for_any(counts)
     top = [(int(i), int(counts.counts[i])) for i in counts.order()[:TOP_IDS] if counts.counts[i]]
     facts: dict[str, Any] = {
         "documents": counts.n_documents,
@@ -253,6 +275,7 @@ def _counts(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "distinct_ids": counts.n_distinct,
         "domains": {name: part.n_tokens for name, part in counts.domains.items()},
         "top_ids": [{"id": i, "count": n} for i, n in top],
+        "enough": asdict(enough),
     }
     share = counts.n_distinct / counts.vocab_size
     text = {
@@ -263,7 +286,7 @@ def _counts(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         or "none named",
         "top ids": ", ".join(f"{i} ({n:,})" for i, n in top) or "none",
     }
-    return facts, text
+    return facts, text | dict(enough.said())
 
 
 def _vocab(path: Path, manifest: Manifest) -> tuple[dict[str, Any], dict[str, str]]:

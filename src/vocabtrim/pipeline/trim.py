@@ -7,7 +7,9 @@ again and must say of itself what was asked for.
 
 A head that belongs to the target, or that doubles as the input embedding, is
 still needed where it is: then the K rows come on top, the memory grows a little,
-and only the bytes that a draft step reads fall.
+and only the bytes that a draft step reads fall. Of a target only those rows are
+read, however large it is; a drafter that is part of one is left where it is, and
+what is written is a sidecar: rows, ids, config and tokenizer.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,14 +36,24 @@ from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import DrafterFamily, family_of
 from vocabtrim.tensors.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint
+from vocabtrim.tensors.gguf_types import GgufType
 from vocabtrim.tensors.head import select_rows
-from vocabtrim.tensors.head_source import D2T, T2D, HeadSource, vocabulary_maps
+from vocabtrim.tensors.head_source import D2T, T2D, HeadOrigin, HeadSource, vocabulary_maps
+from vocabtrim.tensors.head_type import retyped, writable_type
+from vocabtrim.tensors.id_writer import write_ids
+from vocabtrim.tensors.taken import Chunks, Taken
+from vocabtrim.tensors.tensor_info import TensorInfo
 from vocabtrim.tensors.writer import CheckpointWriter
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
 KIND = "trimmed drafter"
+ID_LIST_FILE = "token_map.json"
+"""The kept ids as a list, where an engine takes one."""
+
 GAMMA = 4
 """Draft length at which bytes of a step are stated."""
+
+NO_TOKENIZER = "no tokenizer shows that the draft vocabulary belongs to this drafter"
 
 # Weights in whatever format, and what indexes them: the trimmed file replaces them all.
 _WEIGHT_PATTERNS = (
@@ -56,19 +68,23 @@ _WEIGHT_PATTERNS = (
     "*.onnx",
 )
 
+# What a sidecar takes along, so that its tokenizer can be compared with others.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
 
 @dataclass(frozen=True)
 class TrimResult:
     """What a trim came to.
 
     Args:
-        output: The directory written.
+        output: The directory, or the GGUF file, written.
         family: The drafter's family.
         V: Ids that the drafter reads.
         K_before: Rows of the head before.
         K: Rows of the head now.
         hidden: H, the width of a row.
-        dtype: Type of the head's values.
+        dtype_before: Type of the head's values before.
+        dtype: Type of the head's values now; the same unless asked otherwise.
         head_source: Where the rows came from.
         head_bytes_before: Bytes of the head before.
         head_bytes: Bytes of the head now.
@@ -85,6 +101,7 @@ class TrimResult:
     K_before: int
     K: int
     hidden: int
+    dtype_before: str
     dtype: str
     head_source: str
     head_bytes_before: int
@@ -105,39 +122,69 @@ def trim(
     output: Path,
     *,
     target: Path | None = None,
+    head_type: str | None = None,
+    family: str | None = None,
     vocab_manifest: Manifest | None = None,
     force: bool = False,
 ) -> TrimResult:
     """Write `drafter` with a head that holds only the rows of `vocab`.
 
     Args:
-        drafter: Directory of a drafter, trimmed or not.
+        drafter: Directory of a drafter, trimmed or not; or a drafter that is a
+            GGUF file.
         vocab: The ids to keep; a head that is reduced already must hold them.
-        output: The directory to make.
-        target: Directory of the target, where the head is the target's.
+        output: The directory to make; for a GGUF drafter, the file.
+        target: Directory of the target, where the head is the target's; for a
+            GGUF drafter also a GGUF file.
+        head_type: The type to write the rows in, "f16" or another; None keeps
+            every bit of them.
+        family: Which family is meant, where a directory is of several.
         vocab_manifest: What made `vocab`, to be remembered in the output.
         force: Replace an `output` that vocabtrim wrote.
 
     Raises:
         CheckpointError: The drafter is of no known family, damaged, of another
-            V than the target, or its head is the target's and none was given.
+            V than the target, its head is the target's and none was given, or
+            it cannot be written in `head_type`.
         TokenizerMismatch: Drafter or target have another tokenizer than `vocab`.
         VocabError: An id has no row in the head.
         OutputExists: `output` is there and may not be replaced.
         EnvironmentFailure: The disk is full or not writable.
     """
+    if drafter.is_file():
+        from vocabtrim.pipeline.trim_gguf import trim_gguf
+
+        return trim_gguf(
+            drafter,
+            vocab,
+            output,
+            target=target,
+            head_type=head_type,
+            family=family,
+            vocab_manifest=vocab_manifest,
+            force=force,
+        )
     refuse_existing(output, force=force)
     _refuse_nested(output, drafter)
     source = Checkpoint.open(drafter)
     verifier = None if target is None else Checkpoint.open(target)
-    family = family_of(source)
+    kind = family_of(source, family)
     warnings = _check_tokenizers(vocab, source, verifier)
-    head = family.head(source, verifier)
+    head = kind.head(source, verifier)
     kept = _over(vocab, head.held.vocab_size, source)
-    job = _Job(family, source, verifier, head, kept)
-    before = family.cost(source, verifier)
+    if kind.sidecar and kept.is_full:
+        raise CheckpointError(
+            f"all {kept.size} ids are kept, so there is nothing to write beside it", path=drafter
+        )
+    hidden = head.weight.shape[1]
+    wanted = None if head_type is None else writable_type(head_type, hidden=hidden, gguf=False)
+    if head.stays(kept):
+        refuse_retyped(head_type, drafter)
+        warnings += (nothing_trimmed(kept, head.origin),)
+    job = _Job(kind, source, verifier, head, kept, wanted, Taken())
+    before = kind.cost(source, verifier)
     with atomic_directory(output, force=force) as directory:
-        warnings += job.write(directory)
+        job.write(directory)
         after = job.verified_cost(directory)
         result = job.result(output, before, after, warnings)
         (directory / DIRECTORY_MANIFEST).write_text(
@@ -155,41 +202,49 @@ class _Job:
     target: Checkpoint | None
     head: HeadSource
     kept: DraftVocab
+    wanted: GgufType | None
+    taken: Taken
 
-    def write(self, directory: Path) -> tuple[str, ...]:
-        """Write the trimmed drafter into `directory`; return warnings."""
+    def write(self, directory: Path) -> None:
+        """Write the trimmed drafter into `directory`."""
         self._weights().write(directory / WEIGHTS_FILE)
         config = self.family.trimmed_config(self.source.config, self.kept, self.head)
         (directory / CONFIG_FILE).write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        for file in _other_files(self.source.path):
+        if self.family.token_map and not self.kept.is_full:
+            write_ids(directory / ID_LIST_FILE, self.kept, "ids-json")
+        for file in other_files(self.source.path, sidecar=self.family.sidecar):
             place = directory / file.relative_to(self.source.path)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
-        if self.head.stays(self.kept):
-            return (
-                f"all {self.kept.size} ids are kept, so the head stays {self.head.origin} "
-                "and nothing was trimmed",
-            )
-        return ()
 
     def _weights(self) -> CheckpointWriter:
         writer = CheckpointWriter()
         replaced = {D2T, T2D}
         if not self.head.stays(self.kept):
             replaced |= self.head.tensors.keys()
-            rows = self.kept.rows_in(self.head.held)
+            rows = self.head.rows_of(self.kept)
             for name, tensor in self.head.tensors.items():
                 info = self.head.checkpoint.tensors[tensor.name]
-                chunks = partial(select_rows, self.head.checkpoint, tensor, rows)
+                role = "target head" if self.head.origin.targets_own else "drafter"
+                read = partial(select_rows, self.head.checkpoint, tensor, rows)
+                chunks = self.taken.passing(role, f"rows of {name}", read)
                 shape = (rows.size, *info.shape[1:])
-                writer.add(name, info.dtype, shape, rows.size * info.row_bytes, chunks)
+                if self.wanted is None or tensor.role != "weight":
+                    writer.add(name, info.dtype, shape, rows.size * info.row_bytes, chunks)
+                else:
+                    retype = partial(_retyped, chunks, info, self.wanted)
+                    writer.add(name, self.wanted.name, shape, self.wanted.bytes_of(shape), retype)
         for name, array in vocabulary_maps(self.kept).items():
             writer.add_array(name, array)
-        for name in self.source.tensors:
+        # what a sidecar lies beside stays where it is
+        beside = () if self.family.sidecar else self.source.tensors
+        for name in beside:
             if name not in replaced:
-                writer.copy(self.source, name)
+                info = self.source.tensors[name]
+                chunks = self.taken.passing("drafter", name, partial(self.source.chunks, name))
+                writer.add(name, info.dtype, info.shape, info.nbytes, chunks)
         return writer
 
     def verified_cost(self, directory: Path) -> StepCost:
@@ -199,7 +254,7 @@ class _Job:
             CheckpointError: It is not the drafter that was asked for.
         """
         written = Checkpoint.open(directory)
-        family = family_of(written)
+        family = family_of(written, self.family.name)
         held = family.head(written, self.target).held
         if family.name != self.family.name or not np.array_equal(held.ids, self.kept.ids):
             raise CheckpointError(
@@ -221,7 +276,8 @@ class _Job:
             K_before=self.head.held.size,
             K=self.kept.size,
             hidden=self.head.weight.shape[1],
-            dtype=self.head.weight.dtype,
+            dtype_before=self.head.weight.dtype,
+            dtype=self.head.weight.dtype if self.wanted is None else self.wanted.name,
             head_source=self.head.origin.value,
             head_bytes_before=before.head_bytes,
             head_bytes=after.head_bytes,
@@ -235,24 +291,14 @@ class _Job:
         self, vocab: DraftVocab, vocab_manifest: Manifest | None, result: TrimResult
     ) -> Manifest:
         """Say what made the output; paths are left out, equal inputs give equal bytes."""
-        inputs = {
-            "drafter": self.source.content_hash(),
-            "vocab": "sha256:" + hashlib.sha256(vocab.ids.astype("<i8").tobytes()).hexdigest(),
-        }
-        if self.head.origin.of_target:
-            name = next(iter(self.head.tensors.values())).name
-            inputs["target head"] = self.head.checkpoint.tensor_hash(name)
+        config = json.dumps(dict(self.source.config), sort_keys=True)
+        self.taken.note("drafter", CONFIG_FILE, config.encode())
         facts = {key: value for key, value in asdict(result).items() if key not in ("output", "V")}
-        facts["selection"] = (
-            {}
-            if vocab_manifest is None
-            else {
-                "inputs": dict(vocab_manifest.inputs),
-                "options": dict(vocab_manifest.options),
-                "facts": dict(vocab_manifest.facts),
-            }
-        )
-        options = {"family": self.family.name, "K": self.kept.size}
+        facts["selection"] = selection_facts(vocab_manifest)
+        options: dict[str, Any] = {"family": self.family.name, "K": self.kept.size}
+        if self.wanted is not None:
+            options["head_type"] = self.wanted.name
+        inputs = {**self.taken.hashes(), "vocab": ids_hash(vocab)}
         return Manifest(KIND, self.kept.vocab_size, vocab.tokenizer, inputs, options, facts)
 
 
@@ -275,6 +321,66 @@ def _over(vocab: DraftVocab, vocab_size: int, drafter: Checkpoint) -> DraftVocab
     return vocab.over(vocab_size)
 
 
+def ids_hash(vocab: DraftVocab) -> str:
+    """Return "sha256:…" of a draft vocabulary's ids."""
+    return "sha256:" + hashlib.sha256(vocab.ids.astype("<i8").tobytes()).hexdigest()
+
+
+def selection_facts(vocab_manifest: Manifest | None) -> dict[str, Any]:
+    """Return what made a draft vocabulary, as a drafter's manifest remembers it."""
+    if vocab_manifest is None:
+        return {}
+    return {
+        "inputs": dict(vocab_manifest.inputs),
+        "options": dict(vocab_manifest.options),
+        "facts": dict(vocab_manifest.facts),
+    }
+
+
+def nothing_trimmed(kept: DraftVocab, origin: HeadOrigin) -> str:
+    """Return the warning where a shared head keeps all its rows."""
+    return f"all {kept.size} ids are kept, so the head stays {origin} and nothing was trimmed"
+
+
+def refuse_retyped(head_type: str | None, drafter: Path) -> None:
+    """Refuse another type for a head that is not written.
+
+    Raises:
+        CheckpointError: A type was asked for.
+    """
+    if head_type is not None:
+        raise CheckpointError(
+            f"all ids are kept, so its head stays where it is and cannot become {head_type}",
+            path=drafter,
+        )
+
+
+def check_fingerprints(vocab: DraftVocab, found: Mapping[str, str | None]) -> None:
+    """Compare every tokenizer at hand.
+
+    Args:
+        vocab: Knows the tokenizer that it was counted with, or does not.
+        found: Fingerprint of the drafter's, and of the target's where there is
+            a target; None where a model has none beside it.
+
+    Raises:
+        TokenizerMismatch: Two of them differ.
+    """
+    for role, fingerprint in found.items():
+        if None not in (fingerprint, vocab.tokenizer) and fingerprint != vocab.tokenizer:
+            raise TokenizerMismatch(
+                f"the draft vocabulary was counted with another tokenizer than the {role}'s",
+                expected=str(fingerprint),
+                found=str(vocab.tokenizer),
+            )
+    if len({*found.values()} - {None}) > 1:
+        raise TokenizerMismatch(
+            "drafter and target have different tokenizers",
+            expected=str(found["target"]),
+            found=str(found["drafter"]),
+        )
+
+
 def _check_tokenizers(
     vocab: DraftVocab, drafter: Checkpoint, target: Checkpoint | None
 ) -> tuple[str, ...]:
@@ -283,23 +389,11 @@ def _check_tokenizers(
     Drafter and target may pad V differently; only where both ship the same
     tokenizer is that known to be padding.
     """
-    models = [("drafter", drafter)] + ([("target", target)] if target is not None else [])
-    found = {role: fingerprint_of(model.path) for role, model in models}
-    for role, fingerprint in found.items():
-        if None not in (fingerprint, vocab.tokenizer) and fingerprint != vocab.tokenizer:
-            raise TokenizerMismatch(
-                f"the draft vocabulary was counted with another tokenizer than the {role}'s",
-                expected=str(fingerprint),
-                found=str(vocab.tokenizer),
-            )
-    if target is not None and len({*found.values()} - {None}) > 1:
-        raise TokenizerMismatch(
-            "drafter and target have different tokenizers",
-            expected=str(found["target"]),
-            found=str(found["drafter"]),
-        )
+    models = {"drafter": drafter} | ({} if target is None else {"target": target})
+    found = {role: fingerprint_of(model.path) for role, model in models.items()}
+    check_fingerprints(vocab, found)
     if target is not None and None in found.values():
-        sizes = [model.integer("vocab_size") for _, model in models]
+        sizes = [model.integer("vocab_size") for model in (drafter, target)]
         if sizes[0] != sizes[1]:
             raise CheckpointError(
                 f"it has {sizes[0]} ids, but the target has {sizes[1]}, and no pair of "
@@ -307,16 +401,25 @@ def _check_tokenizers(
                 path=drafter.path,
             )
     if vocab.tokenizer is None or set(found.values()) == {None}:
-        return ("no tokenizer shows that the draft vocabulary belongs to this drafter",)
+        return (NO_TOKENIZER,)
     return ()
 
 
-def _other_files(directory: Path) -> Iterator[Path]:
+def _retyped(
+    chunks: Callable[[], Chunks], source: TensorInfo, kind: GgufType
+) -> Iterator[bytes | memoryview]:
+    yield from retyped(chunks(), source, kind)
+
+
+def other_files(directory: Path, *, sidecar: bool) -> Iterator[Path]:
     """Yield the files that are copied as they are: tokenizer, generation config, licence."""
+    if sidecar:
+        yield from (directory / name for name in _TOKENIZER_FILES if (directory / name).is_file())
+        return
     for path in sorted(directory.rglob("*")):
         parts = path.relative_to(directory).parts
         hidden = any(part.startswith(".") for part in parts)
-        ours = parts in ((CONFIG_FILE,), (DIRECTORY_MANIFEST,))
+        ours = parts in ((CONFIG_FILE,), (DIRECTORY_MANIFEST,), (ID_LIST_FILE,))
         weights = any(path.match(pattern) for pattern in _WEIGHT_PATTERNS)
         if path.is_file() and not (hidden or ours or weights):
             yield path

@@ -17,6 +17,7 @@ from tests.tiny import (
     raw_tensors,
     tiny_eagle3,
     tiny_lm,
+    tiny_speculators,
     tiny_target,
 )
 from vocabtrim.core.counts import TokenCounts
@@ -25,6 +26,7 @@ from vocabtrim.core.errors import ArtifactError, CheckpointError
 from vocabtrim.core.manifest import Manifest, write_artifact
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.core.vocab_file import write_vocab
+from vocabtrim.families.base import FAMILIES
 from vocabtrim.families.eagle3 import PLUGIN as EAGLE3
 from vocabtrim.pipeline.inspect import InspectResult, inspect
 from vocabtrim.pipeline.trim import trim
@@ -97,7 +99,8 @@ def test_a_trimmed_drafter_says_by_what_and_from_how_many_rows(tmp_path: Path) -
     assert text["K"] == "3 ids (3.1% of V)"
     assert text["mapping"] == "d2t and t2d agree: ids 1 to 40"
     assert text["trimmed by"].startswith("vocabtrim ")
-    assert text["trimmed by"].endswith(f"from {V} rows")
+    assert f"from {V} rows, draft step 0.1 MB → " in text["trimmed by"]
+    assert text["trimmed by"].endswith(" added")
     edit(tmp_path / "out", drop=["t2d"])
     assert _text(inspect(str(tmp_path / "out")))["mapping"] == "d2t alone: ids 1 to 40"
 
@@ -112,7 +115,7 @@ def test_a_whole_causal_lm_is_called_so(tmp_path: Path, tied: bool, said: str) -
 
 def test_a_target_that_no_family_knows(tmp_path: Path) -> None:
     directory = edit(
-        tiny_target(tmp_path / "t"), config={"architectures": ["XForConditionalGeneration"]}
+        tiny_target(tmp_path / "t"), config={"architectures": ["XForTokenClassification"]}
     )
     result = inspect(str(directory))
     facts, text = _facts(result), _text(result)
@@ -120,6 +123,32 @@ def test_a_target_that_no_family_knows(tmp_path: Path) -> None:
     assert (facts["kind"], facts["params"], facts["V"]) == ("target", parameters, V)
     assert facts["step_bytes"] == 4 * (parameters + H)
     assert text["decoding step"].endswith(f"head {facts['head_bytes'] / facts['step_bytes']:.0%}")
+
+
+def test_a_target_that_brings_its_own_drafter_is_told_as_both(tmp_path: Path) -> None:
+    FAMILIES.load("mtp").tiny_checkpoint(tmp_path / "t", vocab_size=V, hidden=H, seed=1)
+    both = inspect(str(tmp_path / "t"))
+    assert (both.kind, both.facts["family"]) == ("causal LM", "independent")
+    assert both.text["also a drafter"] == "mtp (--family mtp)"
+    alone = inspect(str(tmp_path / "t"), family="mtp")
+    assert (alone.kind, alone.facts["family"]) == ("drafter", "mtp")
+    assert alone.facts["head_source"] == "the lm_head of the target it is part of"
+    assert "also a drafter" not in alone.text
+
+
+def test_a_sidecar_describes_itself_without_its_target(tmp_path: Path) -> None:
+    FAMILIES.load("mtp").tiny_checkpoint(tmp_path / "t", vocab_size=V, hidden=H, seed=1)
+    trim(tmp_path / "t", DraftVocab(np.arange(8), V), tmp_path / "s", family="mtp")
+    before, after = (inspect(str(tmp_path / name), family="mtp").facts for name in ("t", "s"))
+    assert (after["V"], after["K"], after["hidden"]) == (V, 8, H)
+    assert before["step_bytes"] - after["step_bytes"] == 4 * (V - 8) * H
+    assert after["trimmed"]["facts"]["K_before"] == V
+
+
+def test_a_drafter_of_speculators(tmp_path: Path) -> None:
+    result = inspect(str(tiny_speculators(tmp_path / "s", ids=range(0, V, 2))))
+    facts = result.facts
+    assert (facts["family"], facts["V"], facts["K"], facts["hidden"]) == ("eagle3", V, V // 2, H)
 
 
 @pytest.mark.parametrize("target", [None, "t"])

@@ -40,7 +40,9 @@ from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import family_of
 from vocabtrim.pipeline.trim import TrimResult, trim
 from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.gguf_conversion import bfloat16_bits
 from vocabtrim.tensors.locate import locate
+from vocabtrim.tensors.taken import Taken
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
 IDS = np.array([0, 1, 2, 17, 18, 40, 95])
@@ -138,6 +140,7 @@ def test_the_result_states_what_was_gained(tmp_path: Path) -> None:
         K_before=V,
         K=7,
         hidden=H,
+        dtype_before="F32",
         dtype="F32",
         head_source="the target's tied embedding",
         head_bytes_before=4 * V * H,
@@ -273,11 +276,16 @@ def test_equal_inputs_give_equal_bytes_and_the_manifest_says_which(tmp_path: Pat
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     path = tmp_path / "one/vocabtrim.json"
     manifest = Manifest.from_json(path.read_text(), path)
-    embedding = raw_tensors(target)[EMBEDDING][2]
+    rows = numbers(raw_tensors(target)[EMBEDDING])[IDS]
+    taken = Taken()
+    taken.note("target head", "rows of lm_head.weight", rows.tobytes())
+    for name, (_, _, data) in raw_tensors(drafter).items():
+        taken.note("drafter", name, data)
+    config = json.loads((drafter / "config.json").read_text())
+    taken.note("drafter", "config.json", json.dumps(config, sort_keys=True).encode())
     assert manifest.inputs == {
-        "drafter": Checkpoint.open(drafter).content_hash(),
+        **taken.hashes(),
         "vocab": "sha256:" + hashlib.sha256(IDS.astype("<i8").tobytes()).hexdigest(),
-        "target head": "sha256:" + hashlib.sha256(embedding).hexdigest(),
     }
     assert (manifest.kind, manifest.vocab_size) == ("trimmed drafter", V)
     assert manifest.options == {"family": "eagle3", "K": 7}
@@ -493,3 +501,29 @@ def test_the_demo_drafters(
     assert {tensor: written[tensor] for tensor in original} == original
     assert np.array_equal(numbers(written["d2t"]) + np.arange(4096), ids)
     assert np.array_equal(np.flatnonzero(numbers(written["t2d"])), ids)
+
+
+@pytest.mark.parametrize(("wanted", "dtype"), [("f16", "F16"), ("BF16", "BF16"), ("f32", "F32")])
+def test_a_head_is_written_in_another_float_type_where_asked(
+    tmp_path: Path, wanted: str, dtype: str
+) -> None:
+    drafter = tiny_eagle3(tmp_path / "d", own_head=True)
+    result = trim(drafter, PART, tmp_path / "out", head_type=wanted)
+    kept = numbers(raw_tensors(drafter)["lm_head.weight"])[IDS]
+    found = raw_tensors(tmp_path / "out")["lm_head.weight"]
+    assert found[:2] == (dtype, (IDS.size, H))
+    if dtype == "BF16":
+        assert np.array_equal(numbers(found), bfloat16_bits(kept))
+    else:
+        assert np.array_equal(numbers(found), kept.astype(numbers(found).dtype))
+    assert (result.dtype_before, result.dtype) == ("F32", dtype)
+    assert result.head_bytes == len(found[2])
+
+
+def test_block_types_are_ggufs_and_a_head_that_stays_keeps_its_type(tmp_path: Path) -> None:
+    target, drafter = tiny_target(tmp_path / "t"), tiny_eagle3(tmp_path / "d")
+    with pytest.raises(CheckpointError, match="Q8_0 is a type of GGUF, and this drafter is"):
+        trim(drafter, PART, tmp_path / "out", target=target, head_type="q8_0")
+    with pytest.raises(CheckpointError, match="all ids are kept, so its head stays where it is"):
+        trim(drafter, DraftVocab.full(V), tmp_path / "out", target=target, head_type="f16")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,75 @@
+"""vLLM on a CPU serves a trimmed EAGLE-3 drafter as it stands on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tools.engines import PARTS, vllm_python
+from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.pipeline.trim import trim
+from vocabtrim.tensors.built_in import demo_drafter, demo_target
+from vocabtrim.tokens.tokenizer import fingerprint_of
+
+pytestmark = pytest.mark.engine
+
+PROMPTS = [
+    "<|im_start|>user\nWrite a short story about a lighthouse.<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nHow do I reverse a list in Python?<|im_end|>\n<|im_start|>assistant\n",
+]
+TOKENS, GAMMA = 40, 2
+FLOOR = 0.1
+"""Far below what the demo drafter reaches, far above what a wrong map does (0)."""
+
+
+def decoded(drafter: Path | None, log: Path) -> dict[str, Any]:
+    """Decode in vLLM's environment; skip without it."""
+    if not PARTS["vllm"].complete:
+        pytest.skip("vllm is not there: run `make engines`")
+    job = {
+        "target": str(demo_target()),
+        "drafter": None if drafter is None else str(drafter),
+        "prompts": PROMPTS,
+        "tokens": TOKENS,
+        "gamma": GAMMA,
+    }
+    script = Path(__file__).with_name("vllm_run.py")
+    quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    room = {"VLLM_CPU_KVCACHE_SPACE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
+    with log.open("wb") as stream:
+        done = subprocess.run(
+            [str(vllm_python()), str(script), json.dumps(job)],
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            env=os.environ | quiet | room,
+            check=False,
+        )
+    assert done.returncode == 0, log.read_text(errors="replace")[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the target says by itself."""
+    return decoded(None, tmp_path_factory.mktemp("alone") / "log")
+
+
+@pytest.mark.parametrize("head_type", [None, "f16"])
+def test_a_trimmed_drafter_is_served_and_changes_no_word(
+    alone: dict[str, Any], tmp_path: Path, head_type: str | None
+) -> None:
+    # Not the lowest ids: read as offsets that are absolute, or dropped, they would draft nonsense.
+    ids = np.unique(np.concatenate([np.arange(30, 3000), np.arange(3000, 49_152, 997)]))
+    vocab = DraftVocab(ids[:2048], 49_152, fingerprint_of(demo_target()))
+    drafter = demo_drafter("eagle3")
+    trim(drafter, vocab, tmp_path / "out", target=demo_target(), head_type=head_type)
+    found = decoded(tmp_path / "out", tmp_path / "log")
+    assert found["texts"] == alone["texts"]
+    assert found["accepted"] > FLOOR * found["drafted"] > 0
