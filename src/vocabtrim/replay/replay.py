@@ -37,8 +37,7 @@ class OpenPositions(TraceError):
         self.rows = rows
         super().__init__(
             f"the trace leaves {len(rows):,} of {of:,} positions open under this vocabulary: "
-            "none of the candidates kept is inside it; trace again with more candidates, or "
-            "give the vocabulary to `trace` with --resolve"
+            "none of the candidates kept is inside it; trace again with more --candidates"
         )
 
 

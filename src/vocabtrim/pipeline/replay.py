@@ -1,0 +1,198 @@
+"""`vocabtrim replay`: a trace and vocabularies to what decoding would come to.
+
+No model is loaded. Vocabularies are files, or the first K ids of the order in
+which `select` takes ids from counts (what must be kept first, then by
+frequency), for as many K as are asked for. Intervals are over prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vocabtrim.core.counts_file import read_counts
+from vocabtrim.core.errors import VocabError
+from vocabtrim.core.metrics import AcceptCounts
+from vocabtrim.core.trace import Trace, TraceError
+from vocabtrim.core.trace_file import read_trace
+from vocabtrim.core.vocab import rounded_rows
+from vocabtrim.core.vocab_file import read_vocab
+from vocabtrim.pipeline.select import KeepIds
+from vocabtrim.replay.replay import Nested, Replayed, replay
+from vocabtrim.rules.base import Evidence
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class ReplayedRun:
+    """One vocabulary and draft length.
+
+    Args:
+        vocab: What names the vocabulary: a file, or its K.
+        K: Ids in it.
+        gamma: Draft length.
+        cycles: Target passes after the prefill.
+        accepted_histogram: [γ + 1] cycles that accepted j drafts.
+        block_efficiency: Tokens a cycle; None where there was no cycle.
+        interval: 95 % of it, over prompts.
+        acceptance_rate: Accepted drafts over drafts.
+        acceptance_by_position: [γ] of cycles that drafted a j-th token.
+        domains: Block efficiency of each domain.
+    """
+
+    vocab: str
+    K: int
+    gamma: int
+    cycles: int
+    accepted_histogram: tuple[int, ...]
+    block_efficiency: float | None
+    interval: tuple[float, float] | None
+    acceptance_rate: float | None
+    acceptance_by_position: tuple[float | None, ...]
+    domains: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """All vocabularies and draft lengths.
+
+    Args:
+        trace: The file.
+        target: Name of the target.
+        drafter: Name of the drafter.
+        V: Ids of the tokenizer.
+        prompts: Texts of the trace.
+        runs: By vocabulary, then draft length.
+    """
+
+    trace: str
+    target: str
+    drafter: str
+    V: int
+    prompts: int
+    runs: tuple[ReplayedRun, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` writes."""
+        return {"replay": asdict(self)}
+
+    def lines(self) -> list[str]:
+        """Return a table: a row a vocabulary, a column a draft length."""
+        gammas = sorted({run.gamma for run in self.runs})
+        rows: dict[str, dict[int, ReplayedRun]] = {}
+        for run in self.runs:
+            rows.setdefault(run.vocab, {})[run.gamma] = run
+        width = max(len("vocabulary"), *map(len, rows))
+        head = f"{'vocabulary':<{width}} {'K':>8}" + "".join(f"  γ = {one:<9}" for one in gammas)
+        table = [
+            f"{name:<{width}} {next(iter(cells.values())).K:>8,}"
+            + "".join(f"  {_cell(cells[gamma]):<13}" for gamma in gammas)
+            for name, cells in rows.items()
+        ]
+        return [
+            f"block efficiency of {self.drafter} for {self.target}, {self.prompts:,} prompts",
+            *(line.rstrip() for line in (head, *table)),
+        ]
+
+
+def replay_trace(
+    path: Path,
+    *,
+    gammas: Sequence[int],
+    vocabs: Sequence[Path] = (),
+    counts: Path | None = None,
+    sizes: Sequence[int] = (),
+    exact: bool = False,
+    seed: int = 0,
+) -> ReplayResult:
+    """Return what decoding would come to.
+
+    Args:
+        path: A trace.
+        gammas: Draft lengths, at most the trace's.
+        vocabs: Files of draft vocabularies.
+        counts: Counts from which `sizes` are chosen.
+        sizes: K, rounded up to a multiple of 64.
+        exact: Take `sizes` as they are.
+        seed: Of the intervals.
+
+    Raises:
+        ArtifactError: A file is not what it should be.
+        TraceError: There is nothing to replay, or a draft length is out of range.
+        TokenizerMismatch: Files belong to different tokenizers.
+        VocabError: A K is smaller than what must be kept.
+        OpenPositions: The trace's candidates do not decide a vocabulary.
+    """
+    trace, manifest = read_trace(path)
+    if not gammas or not (vocabs or sizes):
+        raise TraceError("say what to replay: draft vocabularies, or counts and sizes; and gammas")
+    if sizes and counts is None:
+        raise TraceError("sizes need counts to choose ids from: give --counts")
+    found: list[tuple[str, int, list[Replayed]]] = []
+    for file in vocabs:
+        vocab, _ = read_vocab(file)
+        found.append((str(file), vocab.size, replay(trace, vocab.over(trace.vocab_size), gammas)))
+    if counts is not None:
+        nested, kept = _nested(trace, counts)
+        for size in sizes:
+            K = min(size, trace.vocab_size) if exact else rounded_rows(size, trace.vocab_size)
+            if kept > K:
+                raise VocabError(f"K = {K} has no room for the {kept} ids that must be kept")
+            found.append((f"{counts.name} top {K}", K, nested.replay(K, gammas)))
+    runs = [_run(trace, name, K, one, seed) for name, K, several in found for one in several]
+    return ReplayResult(
+        str(path),
+        str(manifest.facts.get("target", "")),
+        str(manifest.facts.get("drafter", "")),
+        trace.vocab_size,
+        len(trace.texts),
+        tuple(runs),
+    )
+
+
+def _nested(trace: Trace, counts: Path) -> tuple[Nested, int]:
+    read, _ = read_counts(counts, tokenizer=trace.tokenizer)
+    must_keep = KeepIds().of(read)
+    # a head may be padded beyond the tokenizer's ids; padding comes last
+    padding = np.arange(read.vocab_size, trace.vocab_size)
+    order = np.concatenate([Evidence(read).ranking(must_keep), padding])
+    return Nested(trace, order), int(must_keep.size)
+
+
+def _run(trace: Trace, name: str, K: int, one: Replayed, seed: int) -> ReplayedRun:
+    counts = one.pooled
+    domains = sorted({text.domain for text in trace.texts if text.domain})
+    members = {name: np.array([text.domain == name for text in trace.texts]) for name in domains}
+    return ReplayedRun(
+        vocab=name,
+        K=K,
+        gamma=one.gamma,
+        cycles=counts.cycles,
+        accepted_histogram=tuple(counts.accepted.tolist()),
+        block_efficiency=counts.block_efficiency,
+        interval=_interval(one, np.random.default_rng(seed)),
+        acceptance_rate=counts.acceptance_rate,
+        acceptance_by_position=tuple(counts.acceptance_by_position),
+        domains={domain: one.of(held).block_efficiency for domain, held in members.items()},
+    )
+
+
+def _interval(one: Replayed, generator: np.random.Generator) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval of `metrics.block_efficiency_interval`."""
+    from vocabtrim.core.metrics import block_efficiency_interval
+
+    if not one.pooled.cycles:
+        return None
+    per_text: list[AcceptCounts] = one.per_text
+    return block_efficiency_interval(per_text, generator, resamples=RESAMPLES)
+
+
+def _cell(run: ReplayedRun) -> str:
+    if run.block_efficiency is None or run.interval is None:
+        return "–"
+    return f"{run.block_efficiency:.3f} ±{(run.interval[1] - run.interval[0]) / 2:.3f}"

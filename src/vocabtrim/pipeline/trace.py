@@ -1,0 +1,291 @@
+"""`vocabtrim trace`: prompts to what a drafter ranks best along the target's answers.
+
+The target's greedy answers are generated first, batched and resumable, as
+`vocabtrim generate` does (into a file beside `OUT`, removed in the end). Then each
+is read once and drafted along (`replay/trace.py`). What was traced is kept in
+`OUT.part`, some texts a file, so the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vocabtrim.core.errors import CalibrationError, DecodeError, OutputExists, TokenizerMismatch
+from vocabtrim.core.manifest import refuse_existing
+from vocabtrim.core.trace import Trace, TracedText
+from vocabtrim.core.trace_file import read_trace, write_trace
+from vocabtrim.families.base import family_of
+from vocabtrim.pipeline.generate import generate
+from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tokens.prompts import PromptEncoder, read_prompts
+from vocabtrim.tokens.tokenizer import fingerprint_of
+
+if TYPE_CHECKING:
+    from vocabtrim.replay.trace import Tracer
+
+Advance = Callable[[int, int], None]
+
+TEXTS_A_FILE = 32
+"""Texts of an unfinished trace that are written together."""
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """What tracing came to.
+
+    Args:
+        output: The trace.
+        target: Name of the target.
+        drafter: Name of the drafter.
+        texts: Answers traced.
+        tokens: New tokens in them.
+        positions: At which a cycle can begin.
+        continued: Texts that an earlier, interrupted run had traced.
+        max_gamma: Longest draft that can be replayed.
+        width: m, candidates kept at each position and depth.
+        seconds: Of this run's tracing, without loading and generating.
+        tokens_per_second: New tokens of this run over `seconds`; None for none.
+    """
+
+    output: str
+    target: str
+    drafter: str
+    texts: int
+    tokens: int
+    positions: int
+    continued: int
+    max_gamma: int
+    width: int
+    seconds: float
+    tokens_per_second: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` writes."""
+        return {"trace": asdict(self)}
+
+    def lines(self) -> list[str]:
+        """Return the result as lines for a reader."""
+        continued = f" ({self.continued:,} from an earlier run)" if self.continued else ""
+        rate = "" if self.tokens_per_second is None else f", {self.tokens_per_second:,.0f} a second"
+        return [
+            f"trace      {self.texts:,} answers{continued}  →  {self.output}",
+            f"tokens     {self.tokens:,} in {self.positions:,} positions{rate}",
+            f"answers    any draft vocabulary, draft lengths up to {self.max_gamma}, "
+            f"{self.width} candidates a position",
+        ]
+
+
+def trace(
+    prompts: Sequence[Path],
+    target: Path,
+    drafter: Path,
+    output: Path,
+    *,
+    gamma: int,
+    max_new_tokens: int,
+    width: int = 32,
+    limit: int | None = None,
+    target_name: str | None = None,
+    drafter_name: str | None = None,
+    batch_size: int = 64,
+    dtype: str = "float32",
+    raw: bool = False,
+    force: bool = False,
+    progress: Advance | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> TraceResult:
+    """Trace the target's greedy answers and write the trace.
+
+    Args:
+        prompts: PROMPTS files.
+        target: Directory of the target.
+        drafter: Directory of the drafter, over every id that it has rows for.
+        output: The trace to make.
+        gamma: Longest draft to be replayed, at least 1.
+        max_new_tokens: Per answer, at least 1.
+        width: m, candidates kept.
+        limit: Use only the first so many prompts.
+        target_name: As it is named in the result; its directory's by default.
+        drafter_name: The same for the drafter.
+        batch_size: Rows of a pass while answers are generated.
+        dtype: "float32", "bfloat16" or "float16".
+        raw: Leave the chat template out.
+        force: Replace `output`.
+        progress: Called with (texts traced, texts in all).
+        clock: Seconds since whenever.
+
+    Raises:
+        OutputExists: `output` is there, or another command began `OUT.part`.
+        CalibrationError: A prompt cannot be used.
+        DecodeError: A model cannot be used, or an option is out of range.
+        TokenizerMismatch: Drafter and target have different tokenizers.
+        TraceError: The draft length or the candidates are out of range.
+    """
+    refuse_existing(output, force=force)
+    names = (target_name or target.name, drafter_name or drafter.name)
+    asked = [prompt.id for prompt in read_prompts(prompts)[:limit]]
+    request = json.dumps([asked, names[0], fingerprint_of(target), max_new_tokens, dtype, raw])
+    mark = hashlib.sha256(request.encode()).hexdigest()[:8]
+    answers = output.with_name(f"{output.name}.texts-{mark}.jsonl")
+    if not answers.exists():
+        generate(
+            prompts,
+            target,
+            answers,
+            max_new_tokens=max_new_tokens,
+            model=names[0],
+            limit=limit,
+            batch_size=batch_size,
+            dtype=dtype,
+            raw=raw,
+        )
+    texts = _texts(answers, prompts, target, max_new_tokens, limit=limit, raw=raw)
+    tracer = _tracer(target, drafter, dtype, gamma, width)
+    options = {"gamma": gamma, "max_new_tokens": max_new_tokens, "width": width, "raw": raw}
+    facts = {"target": names[0], "drafter": names[1], "dtype": dtype}
+    part = _Part(output, {"texts": _digest(texts), **options, **facts}, tracer)
+    done = part.read(texts)
+    continued, seconds = len(done), 0.0
+    for begin in range(len(done), len(texts), TEXTS_A_FILE):
+        began = clock()
+        some = texts[begin : begin + TEXTS_A_FILE]
+        done.extend(some)
+        part.write(begin, tracer.trace(some))
+        seconds += clock() - began
+        if progress is not None:
+            progress(len(done), len(texts))
+    whole = part.joined(texts)
+    write_trace(output, whole, inputs={}, options=options, facts=facts, force=force)
+    shutil.rmtree(part.directory)
+    answers.unlink()
+    fresh = sum(text.tokens.size for text in texts[continued:])
+    return TraceResult(
+        output=str(output),
+        target=names[0],
+        drafter=names[1],
+        texts=len(texts),
+        tokens=sum(int(text.tokens.size) for text in texts),
+        positions=len(whole.left),
+        continued=continued,
+        max_gamma=gamma,
+        width=width,
+        seconds=seconds,
+        tokens_per_second=fresh / seconds if seconds else None,
+    )
+
+
+def _texts(
+    answers: Path,
+    prompts: Sequence[Path],
+    target: Path,
+    budget: int,
+    *,
+    limit: int | None,
+    raw: bool,
+) -> list[TracedText]:
+    """Return the answers with the ids of their prompts."""
+    encoder = PromptEncoder(target, raw=raw)
+    asked = {prompt.id: prompt for prompt in read_prompts(prompts)[:limit]}
+    found = []
+    for line in answers.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["id"] not in asked or len(record["completion_ids"]) > budget:
+            raise CalibrationError(
+                "these answers belong to other prompts; delete the file to generate them anew",
+                path=answers,
+            )
+        prompt = asked[record["id"]]
+        ids = np.array(record["completion_ids"], dtype=np.int64)
+        found.append(
+            TracedText(prompt.id, prompt.domain or "", encoder.encode(prompt), ids, budget)
+        )
+    return found
+
+
+def _tracer(target: Path, drafter: Path, dtype: str, gamma: int, width: int) -> Tracer:
+    from vocabtrim.decode.model import load_model
+    from vocabtrim.decode.target import Target
+    from vocabtrim.replay.trace import Tracer
+
+    tokenizer = fingerprint_of(target)
+    of_drafter = fingerprint_of(drafter)
+    if tokenizer is None:
+        raise DecodeError(f"{target} has no tokenizer, so a trace could not name one")
+    if of_drafter not in (None, tokenizer):
+        raise TokenizerMismatch(
+            "the drafter was made with another tokenizer than the target's",
+            expected=tokenizer,
+            found=of_drafter,
+        )
+    model = load_model(target, dtype)
+    verifier, checkpoint = Checkpoint.open(target), Checkpoint.open(drafter)
+    opened = family_of(checkpoint, to_decode=True).load_drafter(checkpoint, verifier, model, None)
+    return Tracer(
+        Target(model, opened.feature_layers),
+        opened,
+        max_gamma=gamma,
+        width=width,
+        tokenizer=tokenizer,
+    )
+
+
+class _Part:
+    """The unfinished trace: a directory of traces of a few texts each."""
+
+    def __init__(self, output: Path, request: dict[str, Any], tracer: Tracer) -> None:
+        self.directory = output.with_name(output.name + ".part")
+        self._tracer = tracer
+        header = self.directory / "request.json"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if header.is_file():
+            if json.loads(header.read_text(encoding="utf-8")) != request:
+                raise OutputExists(
+                    self.directory, "another command began it; delete it to start over"
+                )
+        else:
+            header.write_text(json.dumps(request), encoding="utf-8")
+
+    def read(self, texts: Sequence[TracedText]) -> list[TracedText]:
+        """Return the texts that were traced."""
+        return list(texts[: sum(len(one.texts) for one in self._pieces())])
+
+    def write(self, begin: int, piece: Trace) -> None:
+        """Keep the trace of the texts from `begin` on."""
+        write_trace(self._path(begin), piece, inputs={}, options={}, facts={})
+
+    def joined(self, texts: Sequence[TracedText]) -> Trace:
+        """Return the trace of all texts."""
+        from vocabtrim.replay.trace import TracedRows
+
+        pieces = list(self._pieces())
+        rows = [
+            TracedRows(one.candidates, one.scores, one.target_rank, one.target_score)
+            for one in pieces
+        ]
+        return self._tracer.join(texts, rows)
+
+    def _pieces(self) -> Iterator[Trace]:
+        begin = 0
+        while self._path(begin).is_file():
+            piece, _ = read_trace(self._path(begin))
+            yield piece
+            begin += len(piece.texts)
+
+    def _path(self, begin: int) -> Path:
+        return self.directory / f"{begin:06}.safetensors"
+
+
+def _digest(texts: Sequence[TracedText]) -> str:
+    document = json.dumps(
+        [[one.name, one.prompt_ids.tolist(), one.tokens.tolist()] for one in texts]
+    )
+    return "sha256:" + hashlib.sha256(document.encode()).hexdigest()
