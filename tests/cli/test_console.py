@@ -63,3 +63,15 @@ def test_progress_is_plain_lines_away_from_a_terminal(
         for done in (1, 2, 3, 4):
             advance(done * 10**6, 10**7)
     assert capsys.readouterr().err == "counting: 2 of 10 MB\ncounting: 4 of 10 MB\n"
+
+
+def test_plain_lines_end_with_a_note(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `count` gives one: its speed."""
+    monkeypatch.setattr(module, "PLAIN_LINE_EVERY_S", 0.0)
+    with Console(None, quiet=False, force=False).progress("counting", "bytes") as advance:
+        advance(2 * 10**6, 10**7, "3.5 MB/s with a note")
+        advance(3 * 10**6, 0)
+    expected = "counting: 2 of 10 MB, 3.5 MB/s with a note\ncounting: 3 MB\n"
+    assert capsys.readouterr().err == expected

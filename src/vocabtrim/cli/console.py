@@ -9,18 +9,23 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 
-Advance = Callable[[int, int], None]
-"""Called with (done, total); total is 0 where it is not known."""
-
 PLAIN_LINE_EVERY_S = 5.0
+
+
+class Advance(Protocol):
+    """Shows how far a work is."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None:
+        """Show that `done` of `total` is done; total is 0 where it is not known."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Console:
             unit: "bytes" is shown in MB; anything else is counted.
         """
         if self.quiet:
-            yield lambda _done, _total: None
+            yield lambda _done, _total, _note="": None
         elif sys.stderr.isatty():
             with _bar(what) as advance:
                 yield advance
@@ -92,22 +97,31 @@ def _bar(what: str) -> Iterator[Advance]:
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), "{task.percentage:>3.0f}%", TimeRemainingColumn())
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        "{task.percentage:>3.0f}%",
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, console=RichConsole(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total or None)
+        task = progress.add_task(what, total=None, note="")
+        yield lambda done, total, note="": progress.update(
+            task, completed=done, total=total or None, note=note
+        )
 
 
 def _plain_lines(what: str, unit: str) -> Advance:
     last = time.monotonic()
 
-    def advance(done: int, total: int) -> None:
+    def advance(done: int, total: int, note: str = "", /) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= PLAIN_LINE_EVERY_S:
             last = now
             scale, name = (1e6, "MB") if unit == "bytes" else (1, unit)
             of = f" of {total / scale:,.0f}" if total else ""
-            typer.echo(f"{what}: {done / scale:,.0f}{of} {name}", err=True)
+            more = f", {note}" if note else ""
+            typer.echo(f"{what}: {done / scale:,.0f}{of} {name}{more}", err=True)
 
     return advance

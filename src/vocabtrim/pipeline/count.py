@@ -1,94 +1,37 @@
 """`vocabtrim count`: calibration data to counts.
 
-Files are found, each is read as a stream by the source that its content calls
-for, and documents go in batches of bounded size to a `BatchCounter`; the
-batches' counts are added. The result depends on the set of files and on the
-options, not on the order in which they were named.
+Files are found, each is cut by the source that its content calls for, and the
+pieces are counted by a crew: this process, as many as there are cores, or a
+cluster. The result depends on the set of files and on the options, and on
+nothing else: not on the order in which files were named, on who counted, or on
+how often the work was interrupted.
 
-`merge` adds count files that were made apart. It cannot see whether two of them
-counted different text, but the hashes of their inputs tell where they counted
-the same file, and it says so.
+How that is done is in `pipeline/counting/`; adding count files is in `merge.py`.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
-from functools import reduce
-from operator import add
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vocabtrim.core.counts import TokenCounts
-from vocabtrim.core.counts_file import read_counts, write_counts
+from vocabtrim.core.counts_file import write_counts
 from vocabtrim.core.errors import CalibrationError
-from vocabtrim.core.manifest import Manifest, file_hash, refuse_existing
-from vocabtrim.sources.base import Document, Reading, find_files, source_of
-from vocabtrim.tokens.counting import BatchCounter
+from vocabtrim.core.manifest import refuse_existing
+from vocabtrim.pipeline.count_result import CountResult
+from vocabtrim.pipeline.counting.checkpoint import Begun, Checkpoint, Request, part_of
+from vocabtrim.pipeline.counting.crew import Alone, Crew
+from vocabtrim.pipeline.counting.identities import Hashes, identity, tokenizer_identity
+from vocabtrim.pipeline.counting.inputs import Inputs
+from vocabtrim.pipeline.counting.run import Counted, Progress, Run
+from vocabtrim.pipeline.counting.tasks import Job
+from vocabtrim.pipeline.counting.workers import Workers
 
-BATCH_DOCUMENTS = 1000
-BATCH_BYTES = 8 << 20
-
-COMPARED = ("role", "cap_per_document")
-"""Options in which counts that are merged should agree."""
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in total."""
-
-
-@dataclass(frozen=True)
-class CountResult:
-    """What counting came to.
-
-    Args:
-        output: The file written.
-        tokenizer: Its fingerprint.
-        V: Ids of the tokenizer.
-        files: Files read.
-        bytes: Their size.
-        documents: Documents counted.
-        empty: Documents without a token that counts; they are in no count.
-        tokens: Tokens counted.
-        distinct: Ids seen at least once.
-        domains: Domain to its `documents`, `tokens` and `distinct`.
-        seconds: Time that it took.
-        warnings: Substitutes and oddities, one sentence each.
-    """
-
-    output: str
-    tokenizer: str
-    V: int
-    files: int
-    bytes: int
-    documents: int
-    empty: int
-    tokens: int
-    distinct: int
-    domains: Mapping[str, Mapping[str, int]]
-    seconds: float
-    warnings: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document that `--json` writes."""
-        return {"count": asdict(self)}
-
-    def lines(self) -> list[str]:
-        """Return the result as lines for a reader."""
-        empty = f"; {self.empty:,} without a token to count" if self.empty else ""
-        head = [
-            f"counts     {self.tokens:,} tokens  →  {self.output}",
-            f"documents  {self.documents:,} in {self.files:,} file{'s' * (self.files != 1)}{empty}",
-            f"ids        {self.distinct:,} of {self.V:,} seen ({self.distinct / self.V:.1%})",
-        ]
-        parts = [
-            f"  {name:<16}{part['tokens']:,} tokens, {part['distinct']:,} ids, "
-            f"{part['documents']:,} documents"
-            for name, part in self.domains.items()
-        ]
-        return [*head, *parts, f"read       {self.bytes / 1e6:.1f} MB in {self.seconds:.1f} s"]
+READ_ONCE = "standard input can be read only once: if this count is interrupted, it begins anew"
 
 
 def count(
@@ -99,14 +42,24 @@ def count(
     domains: Mapping[str, str] | None = None,
     role: str = "assistant",
     cap_per_document: int | None = None,
+    field: str | None = None,
+    backend: str = "auto",
+    workers: int | None = None,
+    ray: str | None = None,
+    strict: bool = False,
+    restart: bool = False,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+    notice: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> CountResult:
     """Count the tokens of calibration data and write them.
 
+    What an interrupted call left in `OUTPUT.part` is continued where it was asked
+    for the same.
+
     Args:
-        data: Files, directories and patterns; `output` itself is left out.
+        data: Files, directories, patterns, URLs, "-"; `output` itself is left out.
         tokenizer_path: A directory with a `tokenizer.json`, or that file.
         output: The file to make.
         domains: Name to a pattern; documents of the files that match are
@@ -114,242 +67,169 @@ def count(
             that name the domain themselves, in their field `domain`.
         role: Whose turns of a conversation count.
         cap_per_document: An id counts at most so often in one document.
+        field: The field of a record to read; None: the one that it has.
+        backend: What encodes: one of `tokenizer.BACKENDS`.
+        workers: Processes; None: one for every core. With 1, and where there is
+            little to count, this process counts itself.
+        ray: Address of a Ray cluster that counts instead: "auto", "local", ….
+        strict: A record that cannot be used is an error, and not left out.
+        restart: Forget what an interrupted call left.
         force: Replace `output` if it exists.
-        progress: Told after every batch how far the work is.
+        progress: Told after every task how far the work is.
+        notice: Told what a user should know at once, as a sentence.
         clock: Seconds since whenever.
 
     Raises:
-        CalibrationError: Data is missing or damaged (names file and line), an
-            option is impossible, or there is nothing to count.
+        CalibrationError: Data is missing, or nothing in a file can be used (names
+            file and line); an option is impossible; there is nothing to count.
         TokenizerError: The tokenizer is missing or damaged.
-        OutputExists: `output` is there and `force` is not given.
+        OutputExists: `output` is there and `force` is not given, or another
+            command left its part.
+        EnvironmentFailure: A worker or a disk failed; the same call continues.
     """
     refuse_existing(output, force=force)
     began = clock()
-    files = [path for path in find_files(data) if path.resolve() != output.resolve()]
-    members = _Domains.of(domains or {}, files)
-    counter = BatchCounter.open(tokenizer_path, role=role, cap_per_document=cap_per_document)
-    reading = Reading(counter.tokenizer.fingerprint, counter.tokenizer.vocab_size, role)
-    counts, empty, warnings = counter.nothing(sorted(members.patterns)), 0, Counter[str]()
-    total = sum(path.stat().st_size for path in files)
-    for batch, done in _batches(files, reading):
-        result = counter.count(
-            [document.content for document in batch],
-            [members.of_document(document) for document in batch],
+    inputs = Inputs.find(data, domains or {}, leave_out=(output, part_of(output)))
+    named = frozenset(name for name, pattern in inputs.patterns.items() if not pattern)
+    job = Job(tokenizer_path, role, cap_per_document, field, backend, named)
+    options = {
+        "role": role,
+        "cap_per_document": cap_per_document,
+        "field": field,
+        "domains": dict(inputs.patterns),
+    }
+    request = _request(job, inputs, options)
+    checkpoint = Checkpoint(output, request, keep=not inputs.read_once, clock=clock)
+    begun = checkpoint.begun(restart=restart)
+    _announce(notice, inputs, begun, checkpoint)
+    with Hashes(inputs.files) as hashes:
+        run = Run(
+            inputs,
+            job,
+            checkpoint,
+            crew=_crew(workers, ray),
+            strict=strict,
+            progress=progress,
+            notice=notice,
+            passing=hashes.passing,
+            clock=clock,
         )
-        counts += result.counts
-        empty += result.empty
-        warnings.update(result.warnings)
-        warnings.update(document.warning for document in batch if document.warning)
-        if progress is not None:
-            progress(done, total)
-    sentences = (*counter.warnings, *_told(warnings), *members.unused(counts))
+        counted = run.count(begun)
+        hashed = hashes.wait()
+    counts = counted.tally.sums.total(counted.facts.fingerprint, counted.facts.special)
+    warnings = _warnings(counted, counts, inputs, request)
     if counts.n_tokens == 0:
-        reasons = "".join(f"; {sentence}" for sentence in sentences)
-        raise CalibrationError(f"nothing to count in {empty:,} documents{reasons}")
+        reasons = "".join(f"; {sentence}" for sentence in warnings)
+        raise CalibrationError(f"nothing to count in {counted.tally.empty:,} documents{reasons}")
     write_counts(
         output,
         counts,
-        inputs={str(path): file_hash(path) for path in files},
-        options={
-            "role": role,
-            "cap_per_document": cap_per_document,
-            "domains": dict(sorted(members.patterns.items())),
-        },
-        facts={"tokens": counts.n_tokens, "empty": empty, "warnings": list(sentences)},
+        inputs=hashed,
+        options=options,
+        facts=_facts(counted, counts, warnings),
         force=force,
     )
-    seconds = clock() - began
-    return _result(output, counts, files, empty=empty, seconds=seconds, warnings=sentences)
+    checkpoint.remove()
+    return CountResult.of(
+        counts,
+        output=output,
+        files=len(inputs.files),
+        bytes=inputs.size or 0,
+        empty=counted.tally.empty,
+        left_out=_left_out(counted),
+        backend=counted.facts.backend,
+        backend_reason=counted.facts.backend_reason,
+        seconds=clock() - began,
+        warnings=warnings,
+    )
 
 
-def merge(
-    paths: Sequence[Path],
-    output: Path,
-    *,
-    force: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
-) -> CountResult:
-    """Add count files and write the sum.
-
-    Args:
-        paths: Count files of one tokenizer; the same file twice counts once.
-        output: The file to make.
-        force: Replace `output` if it exists.
-        clock: Seconds since whenever.
+def _crew(workers: int | None, ray: str | None) -> Callable[[Job], Crew]:
+    """Return what makes who counts.
 
     Raises:
-        ArtifactError: A file is not what it should be.
-        TokenizerMismatch: The counts come from different tokenizers.
-        OutputExists: `output` is there and `force` is not given.
+        CalibrationError: There cannot be so many workers.
     """
-    refuse_existing(output, force=force)
-    began = clock()
-    files = sorted({path.resolve(): path for path in reversed(paths)}.values())
-    if not files:
-        raise CalibrationError("there are no count files to merge")
-    first, _ = read_counts(files[0])
-    read = [read_counts(path, tokenizer=first.tokenizer) for path in files]
-    manifests = [manifest for _, manifest in read]
-    counts = reduce(add, (part for part, _ in read))
-    empty = sum(int(manifest.facts.get("empty", 0)) for manifest in manifests)
-    warnings = _merge_warnings(manifests)
-    write_counts(
-        output,
-        counts,
-        inputs={str(path): file_hash(path) for path in files},
-        options={"merge": True} | {option: _told_once(option, manifests) for option in COMPARED},
-        facts={
-            "tokens": counts.n_tokens,
-            "empty": empty,
-            "data": sorted({pair for manifest in manifests for pair in _data(manifest)}),
-            "warnings": list(warnings),
-        },
-        force=force,
-    )
-    seconds = clock() - began
-    return _result(output, counts, files, empty=empty, seconds=seconds, warnings=warnings)
+    if ray is not None:
+        from vocabtrim.pipeline.counting.cluster import Cluster
+
+        return lambda job: Cluster(job, ray)
+    number = _cores() if workers is None else workers
+    if number < 1:
+        raise CalibrationError(f"it takes 1 worker or more to count, found {number}")
+    return lambda job: Workers(job, number) if number > 1 else Alone(job)
 
 
-@dataclass(frozen=True)
-class _Domains:
-    """Which documents belong to which domains.
-
-    Args:
-        patterns: Domain to its pattern; empty: records that name it.
-        by_file: File to the domains of all its documents.
-    """
-
-    patterns: Mapping[str, str]
-    by_file: Mapping[Path, frozenset[str]]
-
-    @classmethod
-    def of(cls, patterns: Mapping[str, str], files: Sequence[Path]) -> _Domains:
-        """Match files with patterns.
-
-        Raises:
-            CalibrationError: A pattern matches no file.
-        """
-        for name, pattern in patterns.items():
-            if pattern and not any(_matches(path, pattern) for path in files):
-                raise CalibrationError(f"domain {name}: none of the files matches {pattern!r}")
-        by_file = {
-            path: frozenset(
-                name for name, glob in patterns.items() if glob and _matches(path, glob)
-            )
-            for path in files
-        }
-        return cls(patterns, by_file)
-
-    def of_document(self, document: Document) -> frozenset[str]:
-        """Return the domains of a document."""
-        named = document.domain
-        own = {named} if named is not None and self.patterns.get(named) == "" else set()
-        return self.by_file[document.path] | own
-
-    def unused(self, counts: TokenCounts) -> list[str]:
-        """Return a warning for each domain without a document."""
-        empty = [name for name in sorted(self.patterns) if not counts.domains[name].n_documents]
-        return [f"domain {name} has no document" for name in empty]
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def _matches(path: Path, pattern: str) -> bool:
-    """Whether a pattern means a file: by its name as given, its end, or its full name."""
-    spellings = (path.as_posix(), path.absolute().as_posix())
-    return path.match(pattern) or any(fnmatchcase(one, pattern) for one in spellings)
-
-
-def _batches(files: Sequence[Path], reading: Reading) -> Iterator[tuple[list[Document], int]]:
-    """Yield batches of documents, and the bytes read so far."""
-    batch: list[Document] = []
-    before = held = 0
-    for path in files:
-        stop = 0
-        for document in _documents(path, reading):
-            batch.append(document)
-            held += document.stop - stop
-            stop = document.stop
-            if len(batch) >= BATCH_DOCUMENTS or held >= BATCH_BYTES:
-                yield batch, before + stop
-                batch, held = [], 0
-        before += path.stat().st_size
-    if batch:
-        yield batch, before
-
-
-def _documents(path: Path, reading: Reading) -> Iterator[Document]:
-    try:
-        yield from source_of(path).read(path, reading)
-    except OSError as fault:
-        raise CalibrationError(f"it cannot be read ({fault.strerror})", path=path) from fault
-
-
-def _told(warnings: Mapping[str, int]) -> list[str]:
-    return [
-        f"{sentence} ({number:,} document{'s' * (number != 1)})"
-        for sentence, number in sorted(warnings.items())
-    ]
-
-
-def _data(manifest: Manifest) -> set[tuple[str, str]]:
-    """Return name and hash of the calibration files, also behind merged counts."""
-    return {(name, digest) for name, digest in manifest.facts.get("data", manifest.inputs.items())}
-
-
-def _told_once(option: str, manifests: Sequence[Manifest]) -> Any:
-    """Return what an option was for all files, or the list of what it was."""
-    values = {
-        str(manifest.options.get(option)): manifest.options.get(option) for manifest in manifests
+def _request(job: Job, inputs: Inputs, options: Mapping[str, Any]) -> Request:
+    tokenizer = {
+        "tokenizer": tokenizer_identity(job.tokenizer),
+        "backend": job.backend,
+        "tool": f"vocabtrim {version('vocabtrim')}",
     }
-    return sorted(values) if len(values) > 1 else next(iter(values.values()))
+    return Request({**options, **tokenizer}, {file.name: identity(file) for file in inputs.files})
 
 
-def _merge_warnings(manifests: Sequence[Manifest]) -> tuple[str, ...]:
-    names_by_digest: dict[str, list[str]] = {}
-    for manifest in manifests:
-        for digest in {digest for _, digest in _data(manifest)}:
-            name = min(name for name, one in _data(manifest) if one == digest)
-            names_by_digest.setdefault(digest, []).append(name)
-    warnings = [
-        f"{min(names)} was counted in {len(names)} of the files, so its tokens count that often"
-        for names in names_by_digest.values()
-        if len(names) > 1
-    ]
-    for option in COMPARED:
-        found = _told_once(option, manifests)
-        if isinstance(found, list):
-            warnings.append(f"the files were counted with different {option}: {found}")
-    inherited = {str(one) for manifest in manifests for one in manifest.facts.get("warnings", ())}
-    return (*sorted(warnings), *sorted(inherited))
-
-
-def _result(
-    output: Path,
-    counts: TokenCounts,
-    files: Sequence[Path],
-    *,
-    empty: int,
-    seconds: float,
-    warnings: Sequence[str],
-) -> CountResult:
-    return CountResult(
-        output=str(output),
-        tokenizer=counts.tokenizer,
-        V=counts.vocab_size,
-        files=len(files),
-        bytes=sum(path.stat().st_size for path in files),
-        documents=counts.n_documents,
-        empty=empty,
-        tokens=counts.n_tokens,
-        distinct=counts.n_distinct,
-        domains={
-            name: {
-                "documents": part.n_documents,
-                "tokens": part.n_tokens,
-                "distinct": part.n_distinct,
-            }
-            for name, part in counts.domains.items()
-        },
-        seconds=seconds,
-        warnings=tuple(warnings),
+def _announce(
+    notice: Callable[[str], None], inputs: Inputs, begun: Begun | None, checkpoint: Checkpoint
+) -> None:
+    if inputs.read_once:
+        notice(READ_ONCE)
+    if begun is None:
+        return
+    notice(
+        f"continuing {checkpoint.path} from {inputs.described(begun.tally.place)}: "
+        f"{begun.tally.documents:,} documents are counted already"
     )
+
+
+def _warnings(
+    counted: Counted, counts: TokenCounts, inputs: Inputs, request: Request
+) -> tuple[str, ...]:
+    """Return what a user should know of the result, one sentence each."""
+    told = [
+        f"{sentence} ({number:,} document{'s' * (number != 1)})"
+        for sentence, number in sorted(counted.tally.warnings.items())
+    ]
+    left_out = [entry.sentence(reason) for reason, entry in counted.tally.left_out.items()]
+    without = [name for name in inputs.patterns if not counts.domains[name].n_documents]
+    changed = [
+        f"{file.name} changed while it was counted"
+        for file in inputs.files
+        if identity(file) != request.files[file.name]
+    ]
+    return (
+        *counted.facts.warnings,
+        *([counted.mismatch] if counted.mismatch else []),
+        *told,
+        *left_out,
+        *(f"domain {name} has no document" for name in without),
+        *changed,
+    )
+
+
+def _facts(counted: Counted, counts: TokenCounts, warnings: Sequence[str]) -> dict[str, Any]:
+    return {
+        "tokens": counts.n_tokens,
+        "empty": counted.tally.empty,
+        "left_out": _left_out(counted),
+        "backend": counted.facts.backend,
+        "backend_reason": counted.facts.backend_reason,
+        "warnings": list(warnings),
+    }
+
+
+def _left_out(counted: Counted) -> dict[str, dict[str, Any]]:
+    return {
+        reason: {
+            "records": entry.records,
+            "places": [f"{file}:{line}" for file, line in entry.places],
+        }
+        for reason, entry in counted.tally.left_out.items()
+    }

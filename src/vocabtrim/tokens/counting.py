@@ -2,9 +2,9 @@
 
 A document counts as a whole: an id occurs so and so often in it, at most
 `cap_per_document` times where that is given, and it is one document more for
-every id that it has. `count_ids` is a pure function of ids, and `BatchCounter`
-one of a batch and the tokenizer's files, so that a batch can be counted
-anywhere and the results be added in any order.
+every id that it has. `BatchCounter` is a function of a batch and the
+tokenizer's files, so that a batch can be counted anywhere and the results be
+added in any order.
 
 Where documents come from, and what is done with their counts, is decided in
 `pipeline/count.py`.
@@ -13,9 +13,10 @@ Where documents come from, and what is done with their counts, is decided in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from vocabtrim.core.counts import SpecialIds, TokenCounts
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.tokens.chat import ChatEncoder
+from vocabtrim.tokens.id_counts import Group, RunningCounts, SparseBatch, count_ids
 from vocabtrim.tokens.messages import Conversation
 from vocabtrim.tokens.must_keep import special_ids
 from vocabtrim.tokens.tokenizer import Tokenizer
@@ -37,8 +39,29 @@ NO_EOS = (
 
 
 @dataclass(frozen=True)
+class TokenizerFacts:
+    """What has to be known of a tokenizer that another process holds.
+
+    Args:
+        fingerprint: Of its id-to-token list.
+        vocab_size: V.
+        special: The ids it sets apart.
+        warnings: What is wrong with its files, one sentence each.
+        backend: What encodes, with its version.
+        backend_reason: Why not a faster one; empty where there is none.
+    """
+
+    fingerprint: str
+    vocab_size: int
+    special: SpecialIds
+    warnings: tuple[str, ...]
+    backend: str
+    backend_reason: str
+
+
+@dataclass(frozen=True)
 class BatchCounts:
-    """What a batch comes to.
+    """What a batch comes to, as counts of the tokenizer.
 
     Args:
         counts: Counts of its documents, by domain too.
@@ -49,33 +72,6 @@ class BatchCounts:
     counts: TokenCounts
     empty: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
-
-
-def count_ids(
-    documents: Sequence[NDArray[np.int64]], vocab_size: int, *, cap_per_document: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return occurrences and document frequencies of every id.
-
-    Args:
-        documents: [T] int64 ids of each document, all in [0, vocab_size).
-        vocab_size: V.
-        cap_per_document: An id counts at most so often in one document.
-
-    Returns:
-        Two vectors, [V] int64.
-    """
-    lengths = [ids.size for ids in documents]
-    ids = np.concatenate([np.empty(0, dtype=np.int64), *documents])
-    # one number for every pair of document and id, so that one sort finds them all
-    pairs = np.repeat(np.arange(len(documents), dtype=np.int64), lengths) * vocab_size + ids
-    distinct, times = np.unique(pairs, return_counts=True)
-    owners = distinct % vocab_size
-    document_frequency = np.bincount(owners, minlength=vocab_size).astype(np.int64)
-    if cap_per_document is None:
-        return np.bincount(ids, minlength=vocab_size).astype(np.int64), document_frequency
-    capped = np.zeros(vocab_size, dtype=np.int64)
-    np.add.at(capped, owners, np.minimum(times, cap_per_document))
-    return capped, document_frequency
 
 
 class BatchCounter:
@@ -115,50 +111,97 @@ class BatchCounter:
 
     @classmethod
     def open(
-        cls, path: Path, *, role: str = "assistant", cap_per_document: int | None = None
+        cls,
+        path: Path,
+        *,
+        role: str = "assistant",
+        cap_per_document: int | None = None,
+        backend: str = "tokenizers",
     ) -> BatchCounter:
         """Open the tokenizer at `path`; a worker process does this once.
+
+        Args:
+            path: A directory with a `tokenizer.json`, or that file.
+            role: Whose turns of a conversation count.
+            cap_per_document: An id counts at most so often in one document.
+            backend: What encodes: one of `tokenizer.BACKENDS`.
 
         Raises:
             TokenizerError: There is none, or a file of it is damaged.
             CalibrationError: No such role, or a cap below 1.
         """
-        return cls(Tokenizer.open(path), role=role, cap_per_document=cap_per_document)
+        tokenizer = Tokenizer.open(path, backend=backend)
+        return cls(tokenizer, role=role, cap_per_document=cap_per_document)
+
+    @property
+    def facts(self) -> TokenizerFacts:
+        """What another process has to know of the tokenizer."""
+        return TokenizerFacts(
+            self.tokenizer.fingerprint,
+            self.tokenizer.vocab_size,
+            self.special,
+            self.warnings,
+            self.tokenizer.backend,
+            self.tokenizer.backend_reason,
+        )
 
     def nothing(self, domains: Iterable[str] = ()) -> TokenCounts:
         """Return counts of nothing, by domain too, to which batches are added."""
-        parts = {name: self._counts([]) for name in domains}
-        return self._counts([], parts)
+        sums = RunningCounts(self.tokenizer.vocab_size, domains)
+        return sums.total(self.tokenizer.fingerprint, self.special)
 
     def count(
-        self, contents: Sequence[Content], domains: Sequence[frozenset[str]] | None = None
+        self, contents: Sequence[Content], domains: Sequence[Group] | None = None
     ) -> BatchCounts:
+        """Count a batch and return dense counts; arguments as of `count_sparse`."""
+        batch = self.count_sparse(contents, domains)
+        named = frozenset[str]().union(*domains or [])
+        sums = RunningCounts(self.tokenizer.vocab_size, sorted(named))
+        sums.add(batch)
+        counts = sums.total(self.tokenizer.fingerprint, self.special)
+        return BatchCounts(counts, batch.empty, batch.warnings)
+
+    def count_sparse(
+        self, contents: Sequence[Content], domains: Sequence[Group] | None = None
+    ) -> SparseBatch:
         """Count a batch.
 
         Args:
             contents: What each document holds.
             domains: The domains that each document belongs to; None: to none.
+
+        Raises:
+            BackendMismatch: The fast backend and the reference disagree.
         """
         warnings: Counter[str] = Counter()
-        encoded = self._encode(contents, warnings)
-        filled = [position for position, ids in enumerate(encoded) if ids.size]
-        named = domains if domains is not None else [frozenset[str]()] * len(contents)
-        parts = {
-            name: self._counts([encoded[one] for one in filled if name in named[one]])
-            for name in sorted(frozenset[str]().union(*named))
-        }
-        counts = self._counts([encoded[one] for one in filled], parts)
-        return BatchCounts(counts, len(encoded) - len(filled), warnings)
+        ids, lengths = self._encode(contents, warnings)
+        groups = domains if domains is not None else [Group()] * len(contents)
+        counted = {}
+        for group in set(groups):
+            chosen = np.fromiter((one == group for one in groups), np.bool_, len(groups))
+            # nearly always all documents are of one group, and nothing need be copied
+            of_group = ids if chosen.all() else ids[np.repeat(chosen, lengths)]
+            counted[group] = count_ids(
+                of_group,
+                lengths[chosen],
+                self.tokenizer.vocab_size,
+                cap_per_document=self._cap,
+            )
+        empty = len(contents) - int(np.count_nonzero(lengths))
+        return SparseBatch(counted, empty, warnings)
 
     def _encode(
         self, contents: Sequence[Content], warnings: Counter[str]
-    ) -> list[NDArray[np.int64]]:
-        """Return the ids that count of each document, and add to `warnings`."""
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the ids that count, [T], and how many each document has, [n] int64."""
         texts = [content for content in contents if isinstance(content, str)]
+        ids, lengths = self.tokenizer.encode_flat(texts)
+        if len(texts) == len(contents):
+            return ids, lengths
+        of_texts = iter(np.split(ids, np.cumsum(lengths)[:-1]) if texts else ())
         chats = [content for content in contents if isinstance(content, Conversation)]
-        of_texts = iter(self.tokenizer.encode_batch(texts))
         of_chats = iter(self._chat.encode_batch(chats))
-        encoded = []
+        encoded: list[NDArray[Any]] = []
         for content in contents:
             if isinstance(content, str):
                 encoded.append(next(of_texts))
@@ -168,20 +211,4 @@ class BatchCounter:
                 encoded.append(tokens.counted_ids)
             else:
                 encoded.append(content)
-        return encoded
-
-    def _counts(
-        self,
-        documents: Sequence[NDArray[np.int64]],
-        parts: Mapping[str, TokenCounts] | None = None,
-    ) -> TokenCounts:
-        tokenizer = self.tokenizer
-        counts, frequency = count_ids(documents, tokenizer.vocab_size, cap_per_document=self._cap)
-        return TokenCounts(
-            counts,
-            frequency,
-            len(documents),
-            tokenizer.fingerprint,
-            self.special,
-            dict(parts or {}),
-        )
+        return np.concatenate(encoded), np.array([one.size for one in encoded], dtype=np.int64)

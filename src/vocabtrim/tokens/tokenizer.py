@@ -1,9 +1,11 @@
 """A tokenizer from its files: text to ids, and which tokenizer it is.
 
-The backend is the `tokenizers` library on the model's own `tokenizer.json`, so
+The reference is the `tokenizers` library on the model's own `tokenizer.json`, so
 ids are those of the model by construction. Everything in that file that would
 make counts wrong without a word is switched off: padding, truncation, BPE
 dropout, and the post-processor, which adds special tokens and shortens offsets.
+Batches go through something faster with the same ids: gigatoken, where it is
+asked for and agrees (`agreement.py`), else tables of words (`encoders.py`).
 
 The fingerprint is of the id-to-token list alone. Draft vocabularies are lists
 of ids, so two tokenizers may share them exactly when the same id is the same
@@ -17,8 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +31,19 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from vocabtrim.core.errors import TokenizerError
+from vocabtrim.core.errors import MissingExtra, TokenizerError
+from vocabtrim.tokens.agreement import ComparedEncoder
+from vocabtrim.tokens.cuts import find_cuts
 from vocabtrim.tokens.declared import Declared, read_declared
+from vocabtrim.tokens.encoders import Encoder, Reference, WordEncoder, slices
+from vocabtrim.tokens.gigatoken_backend import GigatokenEncoder
+from vocabtrim.tokens.id_tables import Flat
+
+BACKENDS = ("auto", "gigatoken", "tokenizers")
+"""What encodes batches; "auto": gigatoken where it is installed and takes the tokenizer."""
 
 GGUF_MAGIC = b"GGUF"
 GGUF_UNUSED = 5  # llama.cpp's token type of the rows with which it fills holes
-SLICE_CHARACTERS = 1 << 20
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -51,6 +62,9 @@ class Tokenizer:
         added_ids: Ids of all added and special tokens, ascending.
         chat_template: Jinja source, or None.
         warnings: What the files say that cannot be true of this tokenizer.
+        backend: What encodes batches, with its version.
+        backend_reason: Why it is not gigatoken though that was asked for where
+            possible; empty where it was not, or is.
     """
 
     def __init__(
@@ -76,14 +90,29 @@ class Tokenizer:
         self.added_ids = tuple(self._added)
         self.eos_ids, unknown = self._known_eos(declared)
         self.warnings = (*warnings, *unplaced, *unknown)
+        self.backend = f"tokenizers {version('tokenizers')}"
+        self.backend_reason = ""
 
     @classmethod
-    def open(cls, path: Path) -> Tokenizer:
+    def open(cls, path: Path, *, backend: str = "tokenizers") -> Tokenizer:
         """Open a directory with a `tokenizer.json`, or that file itself.
 
+        Nothing is encoded yet and no thread started, so that a process may open
+        a tokenizer and then fork.
+
+        Args:
+            path: The directory or the file.
+            backend: One of `BACKENDS`.
+
         Raises:
-            TokenizerError: There is none, or a file is damaged.
+            TokenizerError: There is none, or a file is damaged; or gigatoken was
+                asked for by name and does not take it.
+            MissingExtra: gigatoken was asked for by name and is not installed.
         """
+        if backend not in BACKENDS:
+            raise TokenizerError(
+                f"the backend must be one of {', '.join(BACKENDS)}, found {backend!r}"
+            )
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
             missing = (
@@ -92,11 +121,15 @@ class Tokenizer:
             raise TokenizerError(f"{path} cannot be opened as a tokenizer: {missing}")
         try:
             text = file.read_text(encoding="utf-8")
-            backend = Backend.from_str(text)
+            reference = Backend.from_str(text)
         except Exception as fault:
             # tokenizers raises bare Exception for every text that it does not take
             raise TokenizerError(f"{file} is not a usable tokenizer.json ({fault})") from fault
-        return cls(backend, read_declared(file.parent), warnings=_renumbered(text, backend))
+        renumbered = _renumbered(text, reference)
+        made = cls(reference, read_declared(file.parent), warnings=renumbered)
+        if backend != "tokenizers":
+            made._use_gigatoken(required=backend == "gigatoken")
+        return made
 
     @cached_property
     def fingerprint(self) -> str:
@@ -137,12 +170,23 @@ class Tokenizer:
         return np.array(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return the ids of each text, as `encode` does, on all cores."""
-        return [
-            np.array(encoding.ids, dtype=np.int64)
-            for run in _slices(texts)
-            for encoding in self._backend.encode_batch_fast(run, add_special_tokens=False)
-        ]
+        """Return the ids of each text, as `encode` does; raises as `encode_flat`."""
+        ids, lengths = self.encode_flat(texts)
+        whole = ids.astype(np.int64, copy=False)
+        return np.split(whole, np.cumsum(lengths)[:-1]) if len(texts) else []
+
+    def encode_flat(self, texts: Sequence[str]) -> Flat:
+        """Return the ids of all texts as one array, the fastest way.
+
+        Returns:
+            [T] integers, the ids of the first text, then those of the second and
+            so on; and [n] int64, how many each has.
+
+        Raises:
+            BackendMismatch: gigatoken encodes and differs from the reference on a
+                sample of the texts. What was encoded before may be wrong, too.
+        """
+        return self._encoder.encode_flat(texts)
 
     def encode_with_offsets(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ids [T] int64 and offsets [T, 2] int64.
@@ -167,9 +211,27 @@ class Tokenizer:
                 np.array(encoding.ids, dtype=np.int64),
                 np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
             )
-            for run in _slices(texts)
+            for run in slices(texts)
             for encoding in self._backend.encode_batch(run, add_special_tokens=False)
         ]
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        reference = Reference(self._backend)
+        cuts = find_cuts(self._backend)
+        return reference if cuts is None else WordEncoder(reference, cuts)
+
+    def _use_gigatoken(self, *, required: bool) -> None:
+        reference = Reference(self._backend)
+        try:
+            fast = GigatokenEncoder(self._backend.to_str(), reference)
+        except (MissingExtra, TokenizerError) as fault:
+            if required:
+                raise
+            self.backend_reason = str(fault)
+            return
+        self.backend = fast.name
+        self._encoder = ComparedEncoder(fast, reference, self.vocab_size, name=fast.name)
 
     def _known_eos(self, declared: Declared) -> tuple[tuple[int, ...], list[str]]:
         known: set[int] = set()
@@ -254,22 +316,8 @@ def _gguf_fingerprint(path: Path) -> str | None:
     )
 
 
-def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the texts in runs that are long enough for all cores and no longer.
-
-    The library's encodings take more than a hundred bytes a character, so only
-    those of one run are held at a time.
-    """
-    run: list[str] = []
-    length = 0
-    for text in texts:
-        run.append(text)
-        length += len(text)
-        if length >= SLICE_CHARACTERS:
-            yield run
-            run, length = [], 0
-    if run:
-        yield run
+# tokens with such text would be spelled with backslashes before the quotation marks
+_ADDED_TOKENS = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
 
 
 def _renumbered(text: str, backend: Backend) -> list[str]:
@@ -278,10 +326,11 @@ def _renumbered(text: str, backend: Backend) -> list[str]:
     It numbers them on from the vocabulary and closes gaps without a word, here
     and in everything that is built on it.
     """
+    # the rest of the file, a hundred times as long, has been parsed already
+    place = _ADDED_TOKENS.search(text)
+    listed = json.JSONDecoder().raw_decode(text, place.end())[0] if place else []
     moved = [
-        token["content"]
-        for token in json.loads(text).get("added_tokens") or []
-        if backend.token_to_id(token["content"]) != token["id"]
+        token["content"] for token in listed if backend.token_to_id(token["content"]) != token["id"]
     ]
     if not moved:
         return []
@@ -293,11 +342,13 @@ def _renumbered(text: str, backend: Backend) -> list[str]:
 
 def _add_tokens(backend: Backend, declared: Declared) -> list[str]:
     """Add tokens that only tokenizer_config.json declares; return warnings."""
+    present = backend.get_added_tokens_decoder()
+    missing = {one: token for one, token in declared.added_tokens.items() if one not in present}
+    if not missing:
+        return []
     warnings = []
     vocabulary = backend.get_vocab(with_added_tokens=True)
     following = max(vocabulary.values(), default=-1) + 1
-    present = backend.get_added_tokens_decoder()
-    missing = {one: token for one, token in declared.added_tokens.items() if one not in present}
     for token_id, fields in sorted(missing.items()):
         content = fields["content"]
         if vocabulary.get(content, following) != token_id:

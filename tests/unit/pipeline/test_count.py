@@ -1,4 +1,4 @@
-"""`count` and `merge`: exact, whatever the order, and nothing written on a fault."""
+"""`count`: exact, whatever the order and whoever counts, and nothing written on a fault."""
 
 from __future__ import annotations
 
@@ -12,60 +12,19 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer as Backend
 
+from tests.calibration import SAID, as_counter, counted, ids_of, put, put_records
 from tests.outside_data import outside_files
 from tests.real_tokenizers import NAMES, real_directory
 from tests.tiny_tokenizer import ADDED, backend, write_tokenizer
-from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
-from vocabtrim.core.errors import (
-    ArtifactError,
-    CalibrationError,
-    OutputExists,
-    TokenizerError,
-    TokenizerMismatch,
-)
+from vocabtrim.core.errors import CalibrationError, OutputExists, TokenizerError
 from vocabtrim.core.manifest import file_hash, read_manifest
-from vocabtrim.pipeline import count as module
-from vocabtrim.pipeline.count import CountResult, count, merge
-from vocabtrim.sources.jsonl import OTHER_TOKENIZER
+from vocabtrim.pipeline.count import count
+from vocabtrim.pipeline.counting import inputs as cutting
+from vocabtrim.pipeline.counting.run import Progress
+from vocabtrim.sources.records import OTHER_TOKENIZER
 from vocabtrim.tokens.chat import NO_ASSISTANT, NO_TEMPLATE
 from vocabtrim.tokens.tokenizer import fingerprint_of
-
-SAID = [{"role": "user", "content": "the a"}, {"role": "assistant", "content": "an ant"}]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a tokenizer in `t` and some data in `data`."""
-    monkeypatch.chdir(tmp_path)
-    write_tokenizer(tmp_path / "t")
-    (tmp_path / "data").mkdir()
-    put("data/a.txt", "The ants\n\nand 🙂 the é.\n")
-    put("data/chat.jsonl", [{"messages": SAID}, {"messages": SAID[:1]}])
-    put("data/code.jsonl", [{"text": "the = 1"}, {"text": ""}, {"text": "a", "domain": "extra"}])
-    return tmp_path
-
-
-def put(name: str, content: str | bytes | list[Any]) -> Path:
-    path = Path(name)
-    if isinstance(content, list):
-        content = "".join(json.dumps(record) + "\n" for record in content)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def counted(*data: str, **options: Any) -> tuple[CountResult, TokenCounts]:
-    output = Path(f"{len(list(Path().iterdir()))}.safetensors")
-    result = count(list(data), Path("t"), output, **options)
-    return result, read_counts(output)[0]
-
-
-def ids_of(*texts: str) -> Counter[int]:
-    return Counter(token_id for text in texts for token_id in backend().encode(text).ids)
-
-
-def as_counter(counts: TokenCounts) -> Counter[int]:
-    return Counter({int(one): int(counts.counts[one]) for one in np.flatnonzero(counts.counts)})
 
 
 def test_text_and_chats_and_records_together(place: Path) -> None:
@@ -92,7 +51,7 @@ def test_what_the_manifest_says(place: Path) -> None:
     manifest = read_manifest(place / result.output)
     files = [f"data/{name}" for name in ("a.txt", "chat.jsonl", "code.jsonl")]
     assert manifest.inputs == {name: file_hash(Path(name)) for name in files}
-    expected = {"role": "all", "cap_per_document": 2, "domains": {"code": "*code*"}}
+    expected = {"role": "all", "cap_per_document": 2, "field": None, "domains": {"code": "*code*"}}
     assert manifest.options == expected
     assert manifest.tokenizer == fingerprint_of(Path("t")) == result.tokenizer
     assert manifest.facts["tokens"] == result.tokens
@@ -159,61 +118,57 @@ def test_bom_and_crlf(place: Path) -> None:
     assert as_counter(counted("bom.txt")[1]) == as_counter(counted("bom.jsonl")[1]) == expected
 
 
-def test_batches_do_not_show_in_the_result(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put("many.jsonl", [{"text": f"the ants {number}"} for number in range(50)])
-    whole = counted("many.jsonl", "data", domains={"m": "many*"})
-    monkeypatch.setattr(module, "BATCH_DOCUMENTS", 7)
-    by_number = counted("many.jsonl", "data", domains={"m": "many*"})
-    monkeypatch.setattr(module, "BATCH_BYTES", 20)
-    by_size = counted("many.jsonl", "data", domains={"m": "many*"})
-    assert whole[1] == by_number[1] == by_size[1]
-    assert whole[0].warnings == by_number[0].warnings == by_size[0].warnings
-
-
-def test_a_batch_is_bounded_by_documents_and_by_bytes(
+def test_neither_tasks_nor_workers_show_in_the_result(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put("many.jsonl", [{"text": "x" * 100} for _ in range(30)])
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(module, "BATCH_DOCUMENTS", 8)
-    counted("many.jsonl", progress=lambda done, total: told.append((done, total)))
-    size = Path("many.jsonl").stat().st_size
-    line = size // 30
-    assert told == [(8 * line, size), (16 * line, size), (24 * line, size), (size, size)]
-    told.clear()
-    monkeypatch.setattr(module, "BATCH_BYTES", 3 * line)
-    counted("many.jsonl", "data/a.txt", progress=lambda done, total: told.append((done, total)))
-    assert len(told) == 10
-    assert told[-1][0] == told[-1][1] == size + Path("data/a.txt").stat().st_size
+    put_records("many.jsonl", 200_000)
+    options: dict[str, Any] = {
+        "domains": {"m": "many*", "third": ""},
+        "cap_per_document": 3,
+        "force": True,
+    }
+    count(["many.jsonl", "data"], Path("t"), Path("out"), workers=1, **options)
+    whole = Path("out").read_bytes()
+    assert read_counts(Path("out"))[0].domains["third"].n_documents > 10
+    for size in (1, 50_000):
+        monkeypatch.setattr(cutting, "TASK_BYTES", size)
+        count(["many.jsonl", "data"], Path("t"), Path("out"), workers=1, **options)
+        assert Path("out").read_bytes() == whole
+
+
+def test_progress_after_every_task(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "TASK_BYTES", 1)
+    told: list[Progress] = []
+    result, counts = counted("data", progress=told.append, clock=clock_ticks().__next__)
+    sizes = [path.stat().st_size for path in sorted(Path("data").iterdir())]
+    assert [one.done for one in told] == np.cumsum(sizes).tolist()
+    assert told[-1].read == told[-1].total == result.bytes == sum(sizes)
+    assert (told[-1].tokens, told[-1].distinct) == (counts.n_tokens, counts.n_distinct)
+    assert told[-1].seconds > told[0].seconds > 0
 
 
 def test_seconds_are_the_clocks(place: Path) -> None:
-    ticks = clock_ticks(step=5)
-    result, _ = counted("data", clock=lambda: next(ticks))
-    assert result.seconds == 5
-    assert result.to_json()["count"]["seconds"] == 5
+    times: list[float] = []
+
+    def clock() -> float:
+        times.append(5.0 * len(times))
+        return times[-1]
+
+    result, _ = counted("data", clock=clock)
+    assert result.seconds == times[-1] > 0
+    assert result.to_json()["count"]["seconds"] == times[-1]
     assert json.loads(json.dumps(result.to_json()))["count"]["V"] == result.V
-
-
-def test_lines_for_a_reader(place: Path) -> None:
-    result, _ = counted("data", domains={"code": "*code*"})
-    text = "\n".join(result.lines())
-    assert f"{result.tokens:,} tokens" in text
-    assert "4 in 3 files; 2 without a token to count" in text
-    assert f"{result.distinct} of {result.V} seen" in text
-    assert "  code            " in text
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("bad.jsonl", b'{"text": "a"}\n{"text": \n', "bad.jsonl, line 2: not valid JSON"),
-        ("bad.jsonl", b"not JSON\n", "bad.jsonl, line 1: not valid JSON"),
-        ("bad.txt", b"a\n\xff", "bad.txt, line 2: byte 0xff is not UTF-8"),
+        ("bad.jsonl", b"not JSON\nnor this\n", "bad.jsonl, line 1: nothing in this file can be"),
+        ("bad.txt", b"\xff", "bad.txt, line 1: nothing in this file can be used"),
         ("bad.bin", b"\0\1", "bad.bin: cannot tell what is in this file"),
     ],
 )
-def test_damaged_data_is_refused_and_nothing_written(
+def test_a_file_without_anything_to_use_is_refused_and_nothing_written(
     place: Path, name: str, content: bytes, message: str
 ) -> None:
     put(name, content)
@@ -221,6 +176,27 @@ def test_damaged_data_is_refused_and_nothing_written(
         count(["data", name], Path("t"), Path("out"))
     assert not (place / "out").exists()
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
+
+
+def test_what_cannot_be_used_is_left_out_and_reported(place: Path) -> None:
+    put("bad.jsonl", b'{"text": "a"}\n{"text": \n[1]\n{"text": "the"}\n{"text": 3}\n')
+    result, counts = counted("bad.jsonl", "data")
+    assert as_counter(counts) == as_counter(counted("data")[1]) + ids_of("a", "the")
+    left_out = result.left_out
+    assert sum(entry["records"] for entry in left_out.values()) == 3
+    places = {place for entry in left_out.values() for place in entry["places"]}
+    assert places == {"bad.jsonl:2", "bad.jsonl:3", "bad.jsonl:5"}
+    assert read_manifest(Path(result.output)).facts["left_out"] == left_out
+    told = [text for text in result.warnings if "left out" in text]
+    assert len(told) == len(left_out)
+    assert any("1 record left out" in text and "bad.jsonl, line 2" in text for text in told)
+
+
+def test_strict_refuses_the_first_record_that_cannot_be_used(place: Path) -> None:
+    put("bad.jsonl", b'{"text": "a"}\n{"text": \n')
+    with pytest.raises(CalibrationError, match=r"bad\.jsonl, line 2"):
+        counted("bad.jsonl", "data", strict=True)
+    assert not list(place.glob("*.safetensors*"))
 
 
 def test_missing_data_and_tokenizers(place: Path) -> None:
@@ -274,9 +250,29 @@ def test_an_unreadable_file_is_named(place: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "source_of", refuse)
+    monkeypatch.setattr(cutting, "source_of", refuse)
     with pytest.raises(CalibrationError, match=r"a\.txt: it cannot be read \(Permission denied\)"):
         counted("data")
+
+
+def test_a_file_that_changes_while_it_is_counted_is_a_warning(place: Path) -> None:
+    def change(_: Progress) -> None:
+        put("data/code.jsonl", [{"text": "something else"}])
+
+    result, _ = counted("data", progress=change)
+    assert "data/code.jsonl changed while it was counted" in result.warnings
+
+
+def test_a_number_of_workers_below_one_is_refused(place: Path) -> None:
+    with pytest.raises(CalibrationError, match="1 worker or more to count, found 0"):
+        counted("data", workers=0)
+
+
+def test_a_field_is_read_whatever_else_a_record_has(place: Path) -> None:
+    put("own.jsonl", [{"text": "an", "mine": "the"}])
+    result, counts = counted("own.jsonl", field="mine")
+    assert as_counter(counts) == ids_of("the")
+    assert read_manifest(Path(result.output)).options["field"] == "mine"
 
 
 def test_warnings_of_the_tokenizer_come_along(place: Path) -> None:
@@ -288,56 +284,6 @@ def test_warnings_of_the_tokenizer_come_along(place: Path) -> None:
         NO_TEMPLATE.split(":")[0],
     ]
     assert as_counter(counts) == ids_of("an ant")
-
-
-def test_merging_parts_equals_counting_the_whole(place: Path) -> None:
-    options: dict[str, Any] = {"domains": {"d": "data/c*"}, "cap_per_document": 2}
-    whole = counted("data", **options)
-    names = ["a", "b", "c"]
-    files = ["data/code.jsonl", "data/chat.jsonl", "data/a.txt"]
-    for name, file in zip(names, files, strict=True):
-        more = options if "/c" in file else {"cap_per_document": 2}
-        count([file], Path("t"), Path(name), **more)
-    result = merge([Path(name) for name in names], Path("sum"))
-    assert read_counts(Path("sum"))[0] == whole[1]
-    assert (result.tokens, result.documents, result.empty) == (
-        whole[0].tokens,
-        whole[0].documents,
-        whole[0].empty,
-    )
-    assert result.files == 3
-    assert result.warnings == whole[0].warnings
-    merge([Path(name) for name in (*names[::-1], "a")], Path("mus"))
-    assert Path("sum").read_bytes() == Path("mus").read_bytes()
-
-
-def test_merging_says_what_was_counted_twice(place: Path) -> None:
-    put("copy.txt", Path("data/a.txt").read_text())
-    count(["data/a.txt"], Path("t"), Path("one"))
-    count(["copy.txt", "data/code.jsonl"], Path("t"), Path("two"), role="all")
-    result = merge([Path("one"), Path("two")], Path("both"))
-    assert result.warnings == (
-        "copy.txt was counted in 2 of the files, so its tokens count that often",
-        "the files were counted with different role: ['all', 'assistant']",
-    )
-    # and also behind counts that were merged before
-    again = merge([Path("both"), Path("one")], Path("again"))
-    assert "copy.txt was counted in 2 of the files" in again.warnings[0]
-
-
-def test_merging_what_does_not_fit_is_refused(place: Path) -> None:
-    count(["data"], Path("t"), Path("one"))
-    write_tokenizer(place / "u", added=(*ADDED, "<more>"))
-    count(["data"], Path("u"), Path("two"))
-    with pytest.raises(TokenizerMismatch, match="two was counted with another tokenizer"):
-        merge([Path("one"), Path("two")], Path("out"))
-    with pytest.raises(ArtifactError, match=r"a\.txt is not a readable safetensors file"):
-        merge([Path("one"), Path("data/a.txt")], Path("out"))
-    with pytest.raises(CalibrationError, match="no count files"):
-        merge([], Path("out"))
-    with pytest.raises(OutputExists):
-        merge([Path("one")], Path("two"))
-    assert not (place / "out").exists()
 
 
 @pytest.mark.parametrize("name", NAMES)

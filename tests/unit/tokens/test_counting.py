@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 
 from tests.outside_data import outside_files
@@ -18,11 +17,8 @@ from tests.real_tokenizers import NAMES, opened, real_directory
 from tests.tiny_tokenizer import backend, tokenizer, write_tokenizer
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.tokens.chat import NO_ASSISTANT
-from vocabtrim.tokens.counting import NO_EOS, BatchCounter, count_ids
+from vocabtrim.tokens.counting import NO_EOS, BatchCounter
 from vocabtrim.tokens.messages import Conversation
-
-V = 12
-DOCUMENTS = st.lists(st.lists(st.integers(0, V - 1), max_size=20), max_size=8)
 
 
 def looped(
@@ -37,27 +33,6 @@ def looped(
             frequency[token_id] += 1
     ids = range(vocab_size)
     return [counts[one] for one in ids], [frequency[one] for one in ids]
-
-
-def arrays(documents: list[list[int]]) -> list[NDArray[np.int64]]:
-    return [np.array(document, dtype=np.int64) for document in documents]
-
-
-@settings(deadline=None)
-@given(DOCUMENTS, st.none() | st.integers(1, 5))
-def test_ids_are_counted_as_by_a_plain_loop(documents: list[list[int]], cap: int | None) -> None:
-    counts, frequency = count_ids(arrays(documents), V, cap_per_document=cap)
-    assert counts.dtype == frequency.dtype == np.int64
-    assert (counts.tolist(), frequency.tolist()) == looped(documents, V, cap)
-
-
-def test_a_document_that_repeats_one_id() -> None:
-    loop = np.full(10_000, 3, dtype=np.int64)
-    other = np.array([3, 5], dtype=np.int64)
-    counts, frequency = count_ids([loop, other], V)
-    assert (counts[3], counts[5], frequency[3], frequency[5]) == (10_001, 1, 2, 1)
-    capped, frequency = count_ids([loop, other], V, cap_per_document=7)
-    assert (capped[3], capped[5], frequency[3]) == (8, 1, 2)
 
 
 @pytest.mark.parametrize("cap", [0, -1])
@@ -110,6 +85,26 @@ def test_parts_of_a_batch_add_up_in_any_order(
     total = counter.nothing() + parts[0].counts + parts[1].counts
     assert total == whole.counts
     assert parts[0].empty + parts[1].empty == whole.empty
+
+
+def test_a_sparse_batch_holds_one_entry_a_group(tmp_path: Path) -> None:
+    counter = BatchCounter(tokenizer(tmp_path), cap_per_document=1)
+    both, none = frozenset({"x", "y"}), frozenset[str]()
+    batch = counter.count_sparse(["the the", "an", "the", ""], [both, none, both, none])
+    assert batch.groups.keys() == {both, none}
+    assert (batch.groups[both].n_documents, batch.groups[none].n_documents) == (2, 1)
+    the = counter.tokenizer.id_of("the")
+    (position,) = np.flatnonzero(batch.groups[both].ids == the)
+    assert batch.groups[both].counts[position] == batch.groups[both].documents[position] == 2
+    assert batch.empty == 1
+
+
+def test_the_facts_are_the_tokenizers(tmp_path: Path) -> None:
+    counter = BatchCounter(tokenizer(tmp_path))
+    facts = counter.facts
+    assert facts.fingerprint == counter.tokenizer.fingerprint
+    assert (facts.vocab_size, facts.special) == (counter.tokenizer.vocab_size, counter.special)
+    assert facts.backend.startswith("tokenizers")
 
 
 def test_a_tokenizer_that_names_no_eos_is_warned_of(tmp_path: Path) -> None:

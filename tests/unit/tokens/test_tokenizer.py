@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,10 @@ from tokenizers import Tokenizer as Backend
 
 from tests.real_tokenizers import NAMES, VOCAB_SIZES, opened, real_directory, real_gguf
 from tests.tiny_tokenizer import ADDED, MERGES, backend, tokenizer, write_tokenizer
-from vocabtrim.core.errors import TokenizerError
-from vocabtrim.tokens import tokenizer as module
+from vocabtrim.core.errors import BackendMismatch, MissingExtra, TokenizerError
+from vocabtrim.tokens import encoders
+from vocabtrim.tokens.encoders import Flat, Reference
+from vocabtrim.tokens.gigatoken_backend import GigatokenEncoder
 from vocabtrim.tokens.tokenizer import Tokenizer, fingerprint_of, fingerprint_tokens
 
 V = 256 + len(MERGES) + len(ADDED)
@@ -108,7 +114,7 @@ def test_slices_of_a_batch_do_not_show(tmp_path: Path, monkeypatch: pytest.Monke
     made = tokenizer(tmp_path)
     expected = [made.encode(text).tolist() for text in TEXTS * 3]
     for characters in (1, 20, 10_000):
-        monkeypatch.setattr(module, "SLICE_CHARACTERS", characters)
+        monkeypatch.setattr(encoders, "SLICE_CHARACTERS", characters)
         assert [ids.tolist() for ids in made.encode_batch(TEXTS * 3)] == expected
         found = made.encode_batch_with_offsets(TEXTS * 3)
         assert [ids.tolist() for ids, _ in found] == expected
@@ -287,3 +293,96 @@ def test_published_tokenizers_encode_as_their_library_does(name: str) -> None:
 
 def test_a_gguf_file_and_its_conversion_have_one_fingerprint() -> None:
     assert fingerprint_of(real_gguf()) == opened("smollm2").fingerprint
+
+
+def test_the_reference_is_the_backend_unless_another_is_asked_for(tmp_path: Path) -> None:
+    made = tokenizer(tmp_path)
+    assert made.backend == f"tokenizers {library_version('tokenizers')}"
+    assert made.backend_reason == ""
+    ids, lengths = made.encode_flat(["the ants", "", "a"])
+    assert ids.tolist() == [*made.encode("the ants"), *made.encode("a")]
+    assert lengths.tolist() == [made.encode("the ants").size, 0, 1]
+
+
+def test_gigatoken_is_used_where_it_takes_the_tokenizer(tmp_path: Path) -> None:
+    pytest.importorskip("gigatoken", reason="gigatoken is not installed")
+    directory = write_tokenizer(tmp_path, config={"eos_token": "<|im_end|>"})
+    for name in ("auto", "gigatoken"):
+        made = Tokenizer.open(directory, backend=name)
+        assert made.backend == f"gigatoken {library_version('gigatoken')}"
+        assert made.backend_reason == ""
+        ids, lengths = made.encode_flat(TEXTS)
+        assert ids.tolist() == [one for text in TEXTS for one in backend().encode(text).ids]
+        assert lengths.tolist() == [len(backend().encode(text).ids) for text in TEXTS]
+        for found, text in zip(made.encode_batch(TEXTS), TEXTS, strict=True):
+            assert found.dtype == np.int64
+            assert found.tolist() == backend().encode(text).ids
+
+
+def test_tokens_that_only_the_config_declares_are_gigatokens_too(tmp_path: Path) -> None:
+    pytest.importorskip("gigatoken", reason="gigatoken is not installed")
+    more = {str(V): {"content": "<|new|>", "special": True}}
+    directory = write_tokenizer(tmp_path, config={"added_tokens_decoder": more})
+    made = Tokenizer.open(directory, backend="gigatoken")
+    assert V in made.encode_flat(["the<|new|>the"])[0]
+
+
+def test_auto_says_why_it_is_not_gigatoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gigatoken", reason="gigatoken is not installed")
+    document = json.loads(backend().to_str())
+    vocabulary = document["model"]["vocab"]
+    vocabulary["not a byte"] = vocabulary.pop("Ń")  # byte 0xad
+    refused = write_tokenizer(tmp_path / "refused")
+    (refused / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    made = Tokenizer.open(refused, backend="auto")
+    assert made.backend.startswith("tokenizers ")
+    assert made.backend_reason.startswith("gigatoken does not take this tokenizer (")
+    assert made.encode_batch(["the"])[0].tolist() == made.encode("the").tolist()
+    with pytest.raises(TokenizerError, match="gigatoken does not take this tokenizer"):
+        Tokenizer.open(refused, backend="gigatoken")
+    monkeypatch.setitem(sys.modules, "gigatoken", None)
+    good = write_tokenizer(tmp_path / "good")
+    assert "pip install vocabtrim[fast]" in Tokenizer.open(good, backend="auto").backend_reason
+    with pytest.raises(MissingExtra):
+        Tokenizer.open(good, backend="gigatoken")
+
+
+def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="one of auto, gigatoken, tokenizers, found 'fast'"):
+        Tokenizer.open(write_tokenizer(tmp_path), backend="fast")
+
+
+def test_a_difference_stops_the_batch_and_not_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gigatoken", reason="gigatoken is not installed")
+
+    def without_the(self: GigatokenEncoder, texts: list[str]) -> Flat:
+        return Reference(backend()).encode_flat([text.replace("the", "") for text in texts])
+
+    monkeypatch.setattr(GigatokenEncoder, "encode_flat", without_the)
+    made = Tokenizer.open(write_tokenizer(tmp_path), backend="auto")
+    assert made.encode_flat(["ants"])[0].tolist() == made.encode("ants").tolist()
+    for encode in (made.encode_flat, made.encode_batch):
+        with pytest.raises(BackendMismatch, match=r"gigatoken .* encodes 'the' as"):
+            encode(["the"])
+    again = Tokenizer.open(tmp_path, backend="tokenizers")
+    assert again.encode_flat(["the"])[0].tolist() == made.encode("the").tolist()
+
+
+def test_a_process_may_open_a_tokenizer_and_fork(tmp_path: Path) -> None:
+    directory = write_tokenizer(tmp_path)
+    code = f"""
+import os
+from pathlib import Path
+from vocabtrim.tokens.tokenizer import Tokenizer
+for backend in ("auto", "tokenizers"):
+    made = Tokenizer.open(Path({str(directory)!r}), backend=backend)
+    child = os.fork()
+    ids = made.encode_flat(["the ants"] * 3)[0].tolist()
+    if not child:
+        os._exit(0 if ids == [*made.encode("the ants")] * 3 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)
