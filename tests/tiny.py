@@ -108,6 +108,53 @@ def tiny_eagle3(
     return edit(directory, add=floats, config=config)
 
 
+def tiny_speculators(
+    directory: Path, *, ids: Iterable[int] | None = None, vocab_size: int = V, seed: int = 3
+) -> Path:
+    """Write an EAGLE-3 drafter as speculators 0.9 saves one, with layers of its own choice."""
+    tiny_eagle3(
+        directory, ids=ids, own_head=True, own_embedding=True, vocab_size=vocab_size, seed=seed
+    )
+    tensors = raw_tensors(directory)
+    write_raw(directory, {k.replace("midlayer.", "layers.0."): raw for k, raw in tensors.items()})
+    path = directory / "config.json"
+    flat = json.loads(path.read_text())
+    aside = {"architectures", "draft_vocab_size", "eagle_aux_hidden_state_layer_ids"}
+    aside |= {"target_hidden_size"}
+    config = {
+        "architectures": ["Eagle3DraftModel"],
+        "auto_map": {"": "config.Eagle3SpeculatorConfig"},
+        "draft_vocab_size": flat["draft_vocab_size"],
+        "dtype": "float32",
+        "eagle_aux_hidden_state_layer_ids": [1, 2, 4],
+        "embed_requires_grad": False,
+        "fc_norm": False,
+        "norm_before_fc": False,
+        "norm_before_residual": False,
+        "norm_output": False,
+        "speculators_config": {
+            "algorithm": "eagle3",
+            "default_proposal_method": "greedy",
+            "proposal_methods": [
+                {
+                    "accept_tolerance": 0.0,
+                    "proposal_type": "greedy",
+                    "speculative_tokens": 5,
+                    "verifier_accept_k": 1,
+                }
+            ],
+            "verifier": {"architectures": ["LlamaForCausalLM"], "name_or_path": "org/target"},
+        },
+        "speculators_model_type": "eagle3",
+        "speculators_version": "0.9.0",
+        "target_hidden_size": None,
+        "tie_word_embeddings": False,
+        "transformer_layer_config": {k: v for k, v in flat.items() if k not in aside},
+    }
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return directory
+
+
 def raw_tensors(directory: Path) -> dict[str, RawTensor]:
     """Return every tensor of a checkpoint as bytes, read by the safetensors library."""
     found: dict[str, RawTensor] = {}
@@ -165,6 +212,31 @@ def edit(
     path = directory / "config.json"
     document = json.loads(path.read_text()) | dict(config or {})
     path.write_text(json.dumps({k: v for k, v in document.items() if k not in set(forget)}))
+    return directory
+
+
+def as_bin(directory: Path, *, shards: int = 1) -> Path:
+    """Replace a checkpoint's safetensors by `pytorch_model.bin`, or by shards of it."""
+    import torch
+
+    kinds = {"F32": "float32", "BF16": "bfloat16", "I64": "int64", "BOOL": "bool", "F16": "float16"}
+    tensors = {
+        name: torch.frombuffer(bytearray(data), dtype=getattr(torch, kinds[dtype])).reshape(shape)
+        for name, (dtype, shape, data) in sorted(raw_tensors(directory).items())
+    }
+    for file in directory.glob("*.safetensors*"):
+        file.unlink()
+    if shards == 1:
+        torch.save(tensors, directory / "pytorch_model.bin")
+        return directory
+    weight_map: dict[str, str] = {}
+    for shard in range(shards):
+        part = dict(list(tensors.items())[shard::shards])
+        file = f"pytorch_model-{shard + 1:05}-of-{shards:05}.bin"
+        torch.save(part, directory / file)
+        weight_map |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     return directory
 
 

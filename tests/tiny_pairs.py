@@ -81,11 +81,10 @@ def eagle_tensors(seed: int, *, states: int = 3, prefix: str = "midlayer.") -> d
 
 
 def eagle_drafter(model: Any, vocab: DraftVocab, *, seed: int = 0) -> Eagle3Drafter:
-    """Return a random EAGLE-3 drafter on a two-layer target."""
+    """Return a random EAGLE-3 drafter on a two-layer target, in its precision."""
     embeddings = model.get_input_embeddings().weight.detach()
-    return Eagle3Drafter(
-        EAGLE_CONFIG, eagle_tensors(seed), embeddings, reduced(model, vocab), LAYERS
-    )
+    tensors = {name: tensor.to(embeddings.dtype) for name, tensor in eagle_tensors(seed).items()}
+    return Eagle3Drafter(EAGLE_CONFIG, tensors, embeddings, reduced(model, vocab), LAYERS)
 
 
 def markov_pair(vocab: DraftVocab, *, seed: int = 0) -> tuple[Any, Eagle3Drafter]:
@@ -222,52 +221,65 @@ class Watched:
         layers: tuple[int, ...] = self.drafter.feature_layers
         return layers
 
-    def begin(self, columns: int) -> None:
+    def begin(self, columns: int, rows: int = 1) -> None:
+        assert rows == 1
         self.committed = []
         self.columns = columns
         self.drafter.begin(columns)
 
-    def commit(self, token_ids: Sequence[int], features: torch.Tensor | None) -> None:
+    def open(self, rows: int) -> None:
+        self.drafter.open(rows)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.drafter.keep(rows)
+
+    def commit(self, token_ids: Sequence[int], features: torch.Tensor | None, row: int = 0) -> None:
         self.committed.extend(token_ids)
-        self.drafter.commit(token_ids, features)
+        self.drafter.commit(token_ids, features, row)
 
     def follow(self, draft_ids: Sequence[int]) -> torch.Tensor:
         states: torch.Tensor = self.drafter.follow(draft_ids)
         return states
 
-    def propose(self, length: int) -> list[int]:
-        unread = list(getattr(self.drafter, "unread", ()))
+    def start(self) -> torch.Tensor:
+        (unread,), (cached,) = self.drafter.unread, self.drafter.cache.lengths
         read = len(self.committed) - len(unread)
-        assert self.committed[read:] == unread
+        assert tuple(self.committed[read:]) == unread
         # a pair of EAGLE-3 is a token and the feature before it
-        assert len(self.drafter.cache) == (read - 1 if self.feature_layers else read)
-        self._begin_twin(read)
-        self._compare(self.drafter.cache, self.twin.cache)
-        draft: list[int] = self.drafter.propose(length)
+        assert cached == (read - 1 if self.feature_layers else read)
+        self._compare_with_fresh(read)
+        hidden: torch.Tensor = self.drafter.start()
+        self.drafts.append([int(self.head.best(hidden)[0])])
+        return hidden
+
+    def step(self, token_ids: torch.Tensor, alive: Sequence[bool]) -> torch.Tensor:
+        assert token_ids.tolist() == self.drafts[-1][-1:]
+        hidden: torch.Tensor = self.drafter.step(token_ids, alive)
+        self.drafts[-1].append(int(self.head.best(hidden)[0]))
+        return hidden
+
+    def rewind(self) -> None:
+        self.drafter.rewind()
         # what was proposed is gone again, what was committed has been read
-        self._begin_twin(len(self.committed))
-        self._compare(self.drafter.cache, self.twin.cache)
-        self._begin_twin(len(self.committed), read=False)
-        assert self.twin.propose(length) == draft
-        self.drafts.append(draft)
-        return draft
+        assert self.drafter.unread == ((),)
+        self._compare_with_fresh(len(self.committed))
+        assert self.twin.propose(len(self.drafts[-1])) == self.drafts[-1]
 
-    def _begin_twin(self, tokens: int, *, read: bool = True) -> None:
-        """Begin the twin with the first committed tokens, in one pass."""
+    def _compare_with_fresh(self, tokens: int) -> None:
+        """Let the twin read the first committed tokens in one pass, and compare the caches."""
         self.twin.begin(self.columns)
-        if not tokens:
-            return
-        features = None
-        if self.feature_layers:
-            features = fresh_features(self.model, self.committed[: tokens - 1], self.feature_layers)
-        self.twin.commit(self.committed[:tokens], features)
-        if read and not self.feature_layers:
-            self.twin.propose(1)
-
-    def _compare(self, cache: Any, fresh: Any) -> None:
-        assert len(cache) == len(fresh)
+        cache, fresh = self.drafter.cache, self.twin.cache
+        if tokens > bool(self.feature_layers):
+            features = None
+            if self.feature_layers:
+                known = self.committed[: tokens - 1]
+                features = fresh_features(self.model, known, self.feature_layers)
+            self.twin.commit(self.committed[:tokens], features)
+            self.twin.start()
+            fresh = self.twin.cache
+        assert cache.lengths == fresh.lengths
         layers = 1 if self.feature_layers else self.drafter.trunk.config.num_hidden_layers
-        for layer in range(layers if len(cache) else 0):
+        for layer in range(layers if cache.lengths[0] else 0):
             for ours, theirs in zip(cache.layer(layer), fresh.layer(layer), strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=self.tolerance, atol=self.tolerance)
 

@@ -24,7 +24,7 @@ KEYS = [
     *("accepted_histogram", "block_efficiency", "acceptance_rate", "acceptance_by_position"),
     *("c", "c_read", "mbsu", "mbsu_read", "head_params", "head_share", "head_reads_per_cycle"),
     *("memory_delta_bytes", "drafter_params", "target_params", "tokens_per_second", "noise"),
-    *("speedup", "lossless", "domains"),
+    *("speedup", "lossless", "batch", "sampling", "domains"),
 ]
 
 

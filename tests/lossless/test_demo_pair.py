@@ -44,6 +44,7 @@ def compared(
     *,
     gammas: list[int],
     max_new_tokens: int,
+    batch: int = 1,
 ) -> EvalResult:
     contenders = [
         Contender(name, locate(name), vocab)
@@ -57,6 +58,7 @@ def compared(
         gammas=gammas,
         max_new_tokens=max_new_tokens,
         timed_prompts=1,
+        batch=batch,
     )
 
 
@@ -83,9 +85,16 @@ def test_a_short_text(demo_cache: Path) -> None:
 
 
 @pytest.mark.proof
-def test_varied_prompts_at_several_draft_lengths(demo_cache: Path) -> None:
+@pytest.mark.parametrize("gamma", [1, 2, 4])
+def test_varied_prompts_at_several_draft_lengths(demo_cache: Path, gamma: int) -> None:
     vocabs = [None, FREQUENT]
-    result = compared(varied_prompts(8), vocabs, gammas=[1, 4], max_new_tokens=32)
+    require_lossless(compared(varied_prompts(24), vocabs, gammas=[gamma], max_new_tokens=32))
+
+
+@pytest.mark.proof
+def test_prompts_side_by_side(demo_cache: Path) -> None:
+    # prompts of all lengths, each keeping as many drafts as it may
+    result = compared(varied_prompts(8), [FREQUENT], gammas=[4], max_new_tokens=32, batch=8)
     require_lossless(result)
 
 

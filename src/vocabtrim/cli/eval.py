@@ -47,6 +47,15 @@ def evaluate(
     timed_prompts: Annotated[
         int | None, typer.Option(metavar="N", help="Time only the first N prompts.")
     ] = None,
+    temperature: Annotated[float, typer.Option(metavar="T", help="0 is greedy.")] = 0.0,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="N", help="Ids kept before the nucleus.")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(metavar="P", help="Mass of the nucleus.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Root of all draws.")] = 0,
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Prompts decoded side by side.")
+    ] = 1,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     raw: Annotated[bool, typer.Option("--raw", help="Leave the chat template out.")] = False,
     json: Json = None,
@@ -57,8 +66,9 @@ def evaluate(
     """Prove that output stays the same, and measure what trimming gains.
 
     Runs autoregressive decoding, the drafter as it is and over each vocabulary,
-    in turns; compares every text with transformers' own greedy one. Exit code 3
-    if a text differs by more than rounding.
+    in turns; compares every greedy text with transformers' own. Exit code 3 if a
+    text differs by more than rounding. With a temperature, drafts are drawn over
+    the draft vocabulary and verified so that the target's distribution remains.
 
     Example: vocabtrim eval prompts.jsonl --target demo --drafter demo-eagle3 --vocab v.safetensors
     """
@@ -84,6 +94,11 @@ def evaluate(
             target_name=target,
             repeat=repeat,
             timed_prompts=timed_prompts,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            batch=batch,
             dtype=dtype,
             raw=raw,
             progress=advance,

@@ -46,22 +46,24 @@ class RunResult:
         noise: How far two measurements of the same arm lie apart, as a share.
         speedup: tokens_per_second over that of autoregressive decoding.
         lossless: Prompts by how they compare: identical, rounding, of.
+        batch: Prompts decoded side by side.
+        sampling: temperature, top_k, top_p and seed; None where decoding is greedy.
         domains: The same for each domain.
     """
 
     target: str
     drafter: str | None
     family: str | None
-    V: int
+    V: int | None
     K: int | None
     gamma: int
     prompts: int
     new_tokens: int
-    cycles: int
-    accepted_histogram: Sequence[int]
+    cycles: int | None
+    accepted_histogram: Sequence[int] | None
     block_efficiency: float | None
     acceptance_rate: float | None
-    acceptance_by_position: Sequence[float | None]
+    acceptance_by_position: Sequence[float | None] | None
     c: float | None
     c_read: float | None
     mbsu: float | None
@@ -71,11 +73,13 @@ class RunResult:
     head_reads_per_cycle: int | None
     memory_delta_bytes: int | None
     drafter_params: int | None
-    target_params: int
+    target_params: int | None
     tokens_per_second: float | None
     noise: float | None
     speedup: float | None
     lossless: Mapping[str, int] | None
+    batch: int = 1
+    sampling: Mapping[str, float | int | None] | None = None
     domains: Mapping[str, RunResult] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,6 +125,8 @@ class ArmCost:
         K: Ids that it can draft.
         drafter_cost: What a draft step holds and reads.
         memory_delta_bytes: Bytes of weights gained by trimming, or freed.
+        batch: Prompts decoded side by side.
+        sampling: How tokens were drawn; None where decoding is greedy.
     """
 
     target: str
@@ -131,6 +137,8 @@ class ArmCost:
     K: int | None = None
     drafter_cost: StepCost | None = None
     memory_delta_bytes: int | None = None
+    batch: int = 1
+    sampling: Mapping[str, float | int | None] | None = None
 
     def run(self, decoded: Decoded, domains: Mapping[str, Decoded] | None = None) -> RunResult:
         """Return the run that was decoded with this arm."""
@@ -166,6 +174,8 @@ class ArmCost:
             noise=decoded.noise,
             speedup=decoded.speedup,
             lossless=decoded.lossless,
+            batch=self.batch,
+            sampling=self.sampling,
             domains={name: self.run(part) for name, part in (domains or {}).items()},
         )
 

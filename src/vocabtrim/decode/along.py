@@ -114,7 +114,7 @@ class _Unrolling:
     ) -> torch.Tensor:
         """Attend from [heads, S, d] to committed and own pairs; return new states [S, H]."""
         groups = queries.shape[0] // self.keys.shape[0]
-        queries = queries.unflatten(0, (-1, groups)) * queries.shape[-1] ** -0.5
+        queries = queries.reshape(-1, groups, *queries.shape[1:]) * queries.shape[-1] ** -0.5
         committed = torch.einsum("kgsd,kmd->kgsm", queries, self.keys)
         hidden = torch.arange(self.pairs, device=last.device) > last[:, None]
         scores = [committed.masked_fill(hidden, float("-inf"))]

@@ -1,10 +1,12 @@
 """From logits to one token: greedy, or a draw that knows where it belongs.
 
-A draw is one number in [0, 1) hashed from (seed, key of the prompt, position),
-so a sample does not depend on which prompts share its batch, on the order in
-which rows finish, or on a run that was interrupted and continued. Nothing here
-holds a random state. (Logits of one row still differ by rounding between batch
-shapes; a draw that falls within that rounding of a boundary may change.)
+A draw is one number in [0, 1) hashed from (seed, key of the prompt, position)
+and what it is for, so a sample does not depend on which prompts share its batch,
+on the order in which rows finish, or on a run that was interrupted and continued.
+Nothing here holds a random state. (Logits of one row still differ by rounding
+between batch shapes; a draw that falls within that rounding of a boundary may
+change.) A draw for a position decides nothing before that position, so a draft
+that is thrown away may leave its draws to the next one: they are still fresh.
 
 Filters follow `transformers`: temperature, then top-k, then top-p; ids tied at
 a filter's edge are all kept.
@@ -57,31 +59,54 @@ class Sampling:
         return self.temperature == 0.0
 
 
-def draw(seed: int, key: str, position: int) -> float:
+def draw(seed: int, key: str, position: int, purpose: str = "") -> float:
     """Return the number in [0, 1) that belongs to one position of one text.
 
     Args:
         seed: Root of all draws of a run.
         key: The text, by its id.
         position: Index of the generated token.
+        purpose: What it decides; "" is the token itself, drawn from the target.
     """
-    digest = hashlib.blake2b(f"{seed}\0{key}\0{position}".encode(), digest_size=8).digest()
+    place = f"{seed}\0{key}\0{position}".encode()
+    digest = hashlib.blake2b(place, digest_size=8, person=purpose.encode()).digest()
     return (int.from_bytes(digest, "big") >> 11) / float(1 << 53)
+
+
+def draws(
+    seed: int, places: Sequence[tuple[str, int]], count: int, purpose: str = ""
+) -> torch.Tensor:
+    """Return the numbers of the next positions of some texts.
+
+    Args:
+        seed: Root of all draws of a run.
+        places: [B] key and first position of each text.
+        count: n, positions of each.
+        purpose: What they decide.
+
+    Returns:
+        [B, n] float64.
+    """
+    table = [
+        [draw(seed, key, first + ahead, purpose) for ahead in range(count)] for key, first in places
+    ]
+    return torch.tensor(table, dtype=torch.float64).view(len(places), count)
 
 
 def distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Return the probabilities from which a token is drawn.
 
     Args:
-        logits: [B, V].
+        logits: [..., V].
         sampling: Options; the temperature is above 0.
 
     Returns:
-        [B, V] float32, rows sum to 1.
+        [..., V] float32, or float64 where logits are; rows sum to 1.
     """
-    scaled = logits.float() / sampling.temperature
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    scaled = logits.to(wide) / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < scaled.shape[-1]:
-        edge = scaled.topk(sampling.top_k).values[:, -1:]
+        edge = scaled.topk(sampling.top_k).values[..., -1:]
         scaled = scaled.masked_fill(scaled < edge, float("-inf"))
     chances = torch.softmax(scaled, dim=-1)
     if sampling.top_p is not None and sampling.top_p < 1.0:
@@ -99,25 +124,37 @@ def choose(logits: torch.Tensor, sampling: Sampling, draws: Sequence[float]) -> 
         draws: [B] numbers in [0, 1); unused where greedy.
 
     Returns:
-        [B] ids. The inverse of the cumulative distribution: the first id whose
-        cumulative probability exceeds the draw.
+        [B] ids.
     """
     if sampling.greedy:
         return [int(token) for token in logits.argmax(dim=-1)]
-    cumulative = distribution(logits, sampling).double().cumsum(dim=-1)
+    numbers = torch.tensor(draws, dtype=torch.float64, device=logits.device)
+    return [int(token) for token in pick(distribution(logits, sampling), numbers)]
+
+
+def pick(weights: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Draw one index a row.
+
+    Args:
+        weights: [B, N] of any positive sum; the chances are these over their sum.
+        draws: [B] float64 numbers in [0, 1).
+
+    Returns:
+        [B] int64: the first index whose cumulative weight exceeds the draw.
+    """
+    cumulative = weights.double().cumsum(dim=-1)
     total = cumulative[:, -1:]
-    wanted = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None] * total
-    # below the total, so that an id of probability 0 behind the last one is never reached
-    wanted = torch.minimum(wanted, torch.nextafter(total, torch.zeros_like(total)))
-    return [int(token) for token in torch.searchsorted(cumulative, wanted, right=True)[:, 0]]
+    # below the total, so that an index of weight 0 behind the last one is never reached
+    wanted = torch.minimum(draws[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, wanted, right=True)[:, 0]
 
 
 def _nucleus_edge(chances: torch.Tensor, top_p: float) -> torch.Tensor:
-    """[B, V] to [B, 1]: the smallest probability inside the nucleus."""
+    """[..., V] to [..., 1]: the smallest probability inside the nucleus."""
     for size in (min(NUCLEUS_GUESS, chances.shape[-1]), chances.shape[-1]):
         highest = chances.topk(size).values
         mass = highest.cumsum(dim=-1)
-        if bool((mass[:, -1] >= top_p).all()):
+        if bool((mass[..., -1] >= top_p).all()):
             break
     inside = (mass < top_p).sum(dim=-1, keepdim=True).clamp(max=size - 1)
     return highest.gather(-1, inside)

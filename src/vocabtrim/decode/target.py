@@ -5,7 +5,7 @@ states that they are fed: `hidden_states[i]` of `transformers`, which is what
 goes *into* layer i (the convention of SafeAILab/EAGLE and vLLM's top-level
 `eagle_aux_hidden_state_layer_ids`). Rejected draft tokens are taken back by
 `crop`, exactly, also in sliding-window layers: `decode/cache.py` says why.
-One text at a time.
+Several texts may be read side by side, each from where it stands.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from vocabtrim.core.errors import DecodeError
-from vocabtrim.decode.cache import ColumnCache
-from vocabtrim.decode.model import check_positional, context_length, eos_ids
+from vocabtrim.decode.model import context_length, eos_ids
+from vocabtrim.decode.reader import Reader, padded
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,27 @@ class Reading:
     features: torch.Tensor | None
 
 
+@dataclass(frozen=True)
+class Readings:
+    """What the target says of several texts, whose last tokens stand in the last column.
+
+    Args:
+        logits: [B, T, V], for all tokens read, or [B, 1, V] for the last ones only.
+        features: [B, T, F], or None.
+        counts: [B] tokens of each text; what stands before them is padding.
+    """
+
+    logits: torch.Tensor
+    features: torch.Tensor | None
+    counts: tuple[int, ...]
+
+    def of(self, row: int) -> Reading:
+        """Return what it says of one text."""
+        alive = slice(-self.counts[row], None)
+        features = None if self.features is None else self.features[row, alive]
+        return Reading(self.logits[row, alive], features)
+
+
 class Target:
     """A `transformers` causal LM that verifies drafts.
 
@@ -47,7 +68,7 @@ class Target:
     """
 
     def __init__(self, model: Any, feature_layers: Sequence[int] = ()) -> None:
-        check_positional(model.config)
+        self._reader = Reader(model)
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
         for index in feature_layers:
             if not 0 <= index <= layers:
@@ -59,12 +80,11 @@ class Target:
         self.feature_layers = tuple(feature_layers)
         self.eos_ids = frozenset(eos_ids(model))
         self.context = context_length(model)
-        self._cache = ColumnCache(1, 0)
 
     @property
-    def length(self) -> int:
-        """Tokens in the cache."""
-        return len(self._cache)
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each text in the cache."""
+        return self._reader.cache.lengths
 
     @property
     def embedding(self) -> torch.Tensor:
@@ -72,13 +92,24 @@ class Target:
         weight: torch.Tensor = self.model.get_input_embeddings().weight
         return weight
 
-    def begin(self, columns: int) -> None:
-        """Forget everything and make room for `columns` tokens."""
-        self._cache = ColumnCache(1, columns)
+    def begin(self, columns: int, rows: int = 1) -> None:
+        """Forget everything and begin `rows` empty texts, with room for `columns` tokens each."""
+        self._reader.begin(columns, rows)
 
-    @torch.no_grad()
+    def open(self, rows: int) -> None:
+        """Begin empty texts behind the others."""
+        self._reader.cache.open(rows)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let only these texts go on, in this order."""
+        self._reader.cache.keep(rows)
+
+    def crop(self, tokens: Sequence[int]) -> None:
+        """Take back the last tokens of each text, [rows] so many."""
+        self._reader.cache.crop(tokens)
+
     def read(self, token_ids: Sequence[int], *, last_only: bool = False) -> Reading:
-        """Read tokens that follow what is in the cache.
+        """Read tokens that follow the last text.
 
         Args:
             token_ids: [T] ids, at least one.
@@ -87,23 +118,25 @@ class Target:
         Returns:
             Logits [T or 1, V] and features [T, F].
         """
-        device = self.model.device
-        begin = self.length
-        outcome = self.model(
-            input_ids=torch.tensor([list(token_ids)], device=device),
-            position_ids=torch.arange(begin, begin + len(token_ids), device=device)[None],
-            past_key_values=self._cache,
-            use_cache=True,
+        return self.read_rows([token_ids], last_only=last_only).of(0)
+
+    @torch.inference_mode()
+    def read_rows(self, token_ids: Sequence[Sequence[int]], *, last_only: bool = False) -> Readings:
+        """Read tokens of several texts in one pass.
+
+        Args:
+            token_ids: [B] at least one id each, for the texts that were opened last.
+            last_only: Return the logits of the last tokens alone.
+        """
+        counts = tuple(len(ids) for ids in token_ids)
+        outcome = self._reader.read(
+            padded(token_ids, self.model.device),
+            counts,
+            first=len(self.lengths) - len(counts),
             output_hidden_states=bool(self.feature_layers),
             logits_to_keep=1 if last_only else 0,
         )
-        self._cache.advance(len(token_ids))
         features = None
         if self.feature_layers:
-            states = [outcome.hidden_states[index][0] for index in self.feature_layers]
-            features = torch.cat(states, dim=-1)
-        return Reading(outcome.logits[0], features)
-
-    def crop(self, tokens: int) -> None:
-        """Take back the last `tokens` tokens."""
-        self._cache.crop(tokens)
+            features = torch.cat([outcome.hidden_states[i] for i in self.feature_layers], dim=-1)
+        return Readings(outcome.logits, features, counts)

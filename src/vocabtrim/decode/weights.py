@@ -17,7 +17,7 @@ from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.drafters.base import ReducedHead
 from vocabtrim.tensors.checkpoint import Checkpoint, TensorInfo
 from vocabtrim.tensors.head import HeadTensor, select_rows
-from vocabtrim.tensors.head_source import HEAD_BIAS, HEAD_WEIGHT, HeadSource
+from vocabtrim.tensors.head_source import HeadSource
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -60,14 +60,14 @@ def read_head(source: HeadSource, vocab: DraftVocab, dtype: torch.dtype) -> Redu
         VocabError: An id has no row.
         CheckpointError: The head is of a type that is not decoded with.
     """
-    rows = vocab.rows_in(source.held)
+    rows = source.rows_of(vocab)
     parts: Mapping[str, HeadTensor] = source.tensors
     read = {}
-    for name, head in parts.items():
+    for head in parts.values():
         info = source.checkpoint.tensor(head.name)
         data = b"".join(select_rows(source.checkpoint, head, rows))
-        read[name] = _as_torch(info, data, (rows.size, *info.shape[1:]), dtype)
-    return ReducedHead(read[HEAD_WEIGHT], vocab, read.get(HEAD_BIAS))
+        read[head.role] = _as_torch(info, data, (rows.size, *info.shape[1:]), dtype)
+    return ReducedHead(read["weight"], vocab, read.get("bias"))
 
 
 def _as_torch(

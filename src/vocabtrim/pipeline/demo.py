@@ -29,10 +29,11 @@ from vocabtrim.core.manifest import DIRECTORY_MANIFEST, Manifest, refuse_existin
 from vocabtrim.core.metrics import AcceptCounts, mbsu, relative_cost
 from vocabtrim.core.vocab_file import read_vocab
 from vocabtrim.families.base import family_of
-from vocabtrim.pipeline.count import count, merge
+from vocabtrim.pipeline.count import count
 from vocabtrim.pipeline.eval import Contender, EvalResult, evaluate
 from vocabtrim.pipeline.generate import generate
 from vocabtrim.pipeline.inspect import inspect
+from vocabtrim.pipeline.merge import merge
 from vocabtrim.pipeline.select import KeepIds, select
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.rules.base import Evidence

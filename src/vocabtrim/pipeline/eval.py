@@ -5,14 +5,15 @@ the drafter as it is, and the drafter over each draft vocabulary, at each draft
 length. They take turns prompt by prompt, in an order that rotates, so that a
 machine that slows down slows all of them. Autoregressive decoding runs twice
 (the A/A arm): how far its two measurements lie apart is the noise that any
-difference has to beat. In float32 every arm's text is compared with
-`transformers`' own greedy text (`decode/lossless.py`).
+difference has to beat. In float32 every arm's greedy text is compared with
+`transformers`' own (`decode/lossless.py`). Sampled texts differ from arm to arm
+by chance; that their distribution is the target's is what `make proofs` shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -32,6 +33,7 @@ from vocabtrim.tokens.tokenizer import fingerprint_of
 if TYPE_CHECKING:
     from vocabtrim.decode.chain import Generation
     from vocabtrim.decode.lossless import Reference, Tally
+    from vocabtrim.decode.sampling import Sampling
     from vocabtrim.decode.target import Target
 
 Advance = Callable[[int, int], None]
@@ -106,6 +108,11 @@ def evaluate(
     target_name: str | None = None,
     repeat: int = 1,
     timed_prompts: int | None = None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    batch: int = 1,
     dtype: str = "float32",
     raw: bool = False,
     progress: Advance | None = None,
@@ -122,6 +129,11 @@ def evaluate(
         repeat: Times that each timed prompt is decoded by each arm.
         timed_prompts: Time only the first so many prompts; the others are decoded
             once by each drafter, for text and acceptance. None times all.
+        temperature: 0 is greedy; above it, drafts are drawn too.
+        top_k: Ids kept before the nucleus, of target and drafter alike.
+        top_p: Mass of the nucleus, of target and drafter alike.
+        seed: Root of all draws; each depends on it, the prompt's id and the position.
+        batch: Prompts decoded side by side.
         dtype: "float32" (in which alone losslessness is judged), "bfloat16" or
             "float16".
         raw: Leave the chat template out.
@@ -135,9 +147,13 @@ def evaluate(
         TokenizerMismatch: A drafter or a vocabulary belongs to another tokenizer.
     """
     from vocabtrim.decode.model import load_model
+    from vocabtrim.decode.sampling import Sampling
 
-    if not prompts or repeat < 1 or not gammas or min(gammas) < 0:
-        raise DecodeError("eval needs a prompt, a repeat of 1 or more and a gamma of 0 or more")
+    if not prompts or min(repeat, batch) < 1 or not gammas or min(gammas) < 0:
+        raise DecodeError(
+            "eval needs a prompt, a repeat and a batch of 1 or more and a gamma of 0 or more"
+        )
+    sampling = Sampling(temperature, top_k, top_p, seed)
     if timed_prompts is not None and timed_prompts < 0:
         raise DecodeError(f"timed_prompts must be 0 or more, found {timed_prompts}")
     encoder = PromptEncoder(target, raw=raw)
@@ -146,12 +162,24 @@ def evaluate(
         _check_tokenizer(contender, encoder.tokenizer.fingerprint)
     model = load_model(target, dtype)
     arms = _arms(model, target, target_name or target.name, contenders, sorted(set(gammas)))
-    bench = _Bench(prompts, texts, arms, max_new_tokens, progress or (lambda _done, _all: None))
+    for arm in arms:
+        arm.cost = replace(arm.cost, batch=batch, sampling=_settings(sampling))
+    bench = _Bench(
+        prompts,
+        texts,
+        arms,
+        max_new_tokens,
+        sampling,
+        batch,
+        progress or (lambda _done, _all: None),
+    )
     warnings: tuple[str, ...] = ()
-    if dtype == "float32":
-        bench.read_references(max(gammas))
-    else:
+    if not sampling.greedy:
+        warnings = ("sampled texts are not compared: they differ from arm to arm by chance",)
+    elif dtype != "float32":
         warnings = (f"losslessness is judged in float32 only, so not in {dtype}",)
+    else:
+        bench.read_references(max(gammas))
     bench.decode(repeat, len(prompts) if timed_prompts is None else timed_prompts)
     return bench.result(warnings)
 
@@ -181,6 +209,8 @@ class _Bench:
     texts: Sequence[Sequence[int]]
     arms: Sequence[_Arm]
     max_new_tokens: int
+    sampling: Sampling
+    batch: int
     progress: Advance
     references: list[Reference] = field(default_factory=list)
     noise: float = 0.0
@@ -203,20 +233,20 @@ class _Bench:
     def decode(self, repeat: int, timed: int) -> None:
         """Decode every prompt with every arm, in turns."""
         speculating = self.arms[1:]
-        rest = len(self.prompts) - min(timed, len(self.prompts))
-        total = (len(self.prompts) - rest) * repeat * (len(self.arms) + 1)
-        total += rest * len(speculating)
+        all_timed = range(min(timed, len(self.prompts)))
+        rest = range(len(all_timed), len(self.prompts))
+        total = len(all_timed) * repeat * (len(self.arms) + 1) + len(rest) * len(speculating)
         for arm in self.arms:
-            self._run(arm, 0, WARM_UP_TOKENS)
+            self._run(arm, [0], WARM_UP_TOKENS)
         for turn in range(repeat):
-            for index in range(len(self.prompts)):
-                is_timed = index < timed
-                if turn and not is_timed:
-                    break
-                for arm in _rotated(self.arms if is_timed else speculating, turn + index):
-                    self._keep(arm.texts, index, self._run(arm, index), total)
+            for number, group in enumerate(_groups(all_timed, self.batch)):
+                for arm in _rotated(self.arms, turn + number):
+                    self._keep(arm.texts, group, self._run(arm, group), total)
                     if arm.drafter is None:
-                        self._keep(self.twins, index, self._run(arm, index), total)
+                        self._keep(self.twins, group, self._run(arm, group), total)
+        for number, group in enumerate(_groups(rest, self.batch), len(all_timed)):
+            for arm in _rotated(speculating, number):
+                self._keep(arm.texts, group, self._run(arm, group), total)
 
     def result(self, warnings: tuple[str, ...]) -> EvalResult:
         """Return one run an arm, with domains, and what differed."""
@@ -239,23 +269,29 @@ class _Bench:
             tuple(runs), {k: v for k, v in different.items() if v}, lossless, warnings
         )
 
-    def _run(self, arm: _Arm, index: int, limit: int | None = None) -> Generation:
-        from vocabtrim.decode.chain import speculate
+    def _run(self, arm: _Arm, group: Sequence[int], limit: int | None = None) -> list[Generation]:
+        from vocabtrim.decode.chain import speculate_together
+        from vocabtrim.decode.text import Request
 
-        return speculate(
-            arm.target,
-            arm.drafter,
-            self.texts[index],
-            gamma=arm.gamma,
-            max_new_tokens=limit or self.max_new_tokens,
+        wanted = limit or self.max_new_tokens
+        requests = [
+            Request(self.prompts[index].id, tuple(self.texts[index]), wanted) for index in group
+        ]
+        return speculate_together(
+            arm.target, arm.drafter, requests, gamma=arm.gamma, sampling=self.sampling
         )
 
     def _keep(
-        self, texts: dict[int, list[Generation]], index: int, text: Generation, total: int
+        self,
+        texts: dict[int, list[Generation]],
+        group: Sequence[int],
+        generations: Sequence[Generation],
+        total: int,
     ) -> None:
-        texts.setdefault(index, []).append(text)
-        self.done += 1
-        self.progress(self.done, total)
+        for index, text in zip(group, generations, strict=True):
+            texts.setdefault(index, []).append(text)
+            self.done += 1
+            self.progress(self.done, total)
 
     def _decoded(self, arm: _Arm, members: Sequence[int]) -> Decoded:
         held = [index for index in members if index in arm.texts]
@@ -329,7 +365,7 @@ def _arms(
     opened = []
     for contender in contenders:
         checkpoint = Checkpoint.open(contender.path)
-        family = family_of(checkpoint)
+        family = family_of(checkpoint, to_decode=True)
         head = family.head(checkpoint, verifier)
         drafter = family.load_drafter(checkpoint, verifier, model, contender.vocab)
         cost = family.cost(checkpoint, verifier, itemsize=itemsize)
@@ -353,6 +389,15 @@ def _arms(
         if gamma
         for cost, reader, drafter in opened
     ]
+
+
+def _settings(sampling: Sampling) -> dict[str, Any] | None:
+    """Return what a result says of how tokens were chosen."""
+    return None if sampling.greedy else asdict(sampling)
+
+
+def _groups(members: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [members[start : start + size] for start in range(0, len(members), size)]
 
 
 def _rotated(arms: Sequence[_Arm], by: int) -> list[_Arm]:

@@ -73,13 +73,7 @@ class Tracer:
 
     def rows(self, text: TracedText) -> TracedRows:
         """Return what a text adds to a trace."""
-        shape = (text.starts, self.depths)
-        rows = TracedRows(
-            np.zeros((*shape, self.width), dtype=np.int32),
-            np.zeros((*shape, self.width), dtype=np.float32),
-            np.full(shape, -1, dtype=np.int32),
-            np.zeros(shape, dtype=np.float32),
-        )
+        rows = self._room(text.starts)
         if text.starts == 0:
             return rows
         places = self._places(text.starts)
@@ -111,16 +105,13 @@ class Tracer:
     def join(self, texts: Sequence[TracedText], parts: Sequence[TracedRows]) -> Trace:
         """Return the trace of texts whose rows were recorded."""
 
-        def joined(name: str, *rest: int, dtype: type) -> NDArray[np.generic]:
-            none = np.empty((0, self.depths, *rest), dtype=dtype)
-            return np.concatenate([none, *(getattr(part, name) for part in parts)])
-
+        every = [self._room(0), *parts]
         return Trace(
             texts=tuple(texts),
-            candidates=joined("candidates", self.width, dtype=np.int32),
-            scores=joined("scores", self.width, dtype=np.float32),
-            target_rank=joined("target_rank", dtype=np.int32),
-            target_score=joined("target_score", dtype=np.float32),
+            candidates=np.concatenate([one.candidates for one in every]),
+            scores=np.concatenate([one.scores for one in every]),
+            target_rank=np.concatenate([one.target_rank for one in every]),
+            target_score=np.concatenate([one.target_score for one in every]),
             own_depths=self.own_depths,
             max_gamma=self.max_gamma,
             vocab_size=self.drafter.head.vocab.vocab_size,
@@ -132,6 +123,16 @@ class Tracer:
         """Record texts."""
         known = list(texts)
         return self.join(known, [self.rows(text) for text in known])
+
+    def _room(self, starts: int) -> TracedRows:
+        """Return rows of which nothing is recorded yet."""
+        shape = (starts, self.depths)
+        return TracedRows(
+            np.zeros((*shape, self.width), dtype=np.int32),
+            np.zeros((*shape, self.width), dtype=np.float32),
+            np.full(shape, -1, dtype=np.int32),
+            np.zeros(shape, dtype=np.float32),
+        )
 
     def _places(self, starts: int) -> NDArray[np.int64]:
         """Return [n, 2] int64 starts and depths inside a text."""

@@ -14,7 +14,7 @@ KEYS = [
     *("accepted_histogram", "block_efficiency", "acceptance_rate", "acceptance_by_position"),
     *("c", "c_read", "mbsu", "mbsu_read", "head_params", "head_share", "head_reads_per_cycle"),
     *("memory_delta_bytes", "drafter_params", "target_params", "tokens_per_second", "noise"),
-    *("speedup", "lossless", "domains"),
+    *("speedup", "lossless", "batch", "sampling", "domains"),
 ]
 TARGET = StepCost(params=1000, head_params=300, step_bytes=4000, head_bytes=1200)
 DRAFTER = StepCost(params=250, head_params=100, step_bytes=500, head_bytes=400, cycle_bytes=80)
@@ -54,6 +54,8 @@ def test_every_value_of_a_run() -> None:
         "noise": 0.01,
         "speedup": 1.5,
         "lossless": {"identical": 2, "rounding": 1, "of": 3},
+        "batch": 1,
+        "sampling": None,
         "domains": {},
     }
     assert json.loads(json.dumps(document)) == document
@@ -67,7 +69,7 @@ def test_what_autoregressive_decoding_has_no_answer_to_is_null() -> None:
     assert null == {
         *("drafter", "family", "K", "acceptance_rate", "c", "c_read", "head_params", "head_share"),
         *("head_reads_per_cycle", "memory_delta_bytes", "drafter_params"),
-        *("tokens_per_second", "noise", "speedup", "lossless"),
+        *("tokens_per_second", "noise", "speedup", "lossless", "sampling"),
     }
     # one token a pass is its own measure
     assert (document["block_efficiency"], document["mbsu"], document["mbsu_read"]) == (1, 1, 1)

@@ -13,10 +13,14 @@ import torch
 from tests.tiny_models import KINDS, V, random_ids, reference_greedy, tiny_model
 from tests.tiny_pairs import eagle_drafter, lm_drafter, markov_pair, vocabulary
 from vocabtrim.core.errors import DecodeError
+from vocabtrim.core.metrics import AcceptCounts
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.decode.chain import Generation, new_token_room, speculate
+from vocabtrim.decode import chain
+from vocabtrim.decode.chain import Chain, Generation, speculate, speculate_together
 from vocabtrim.decode.drafters.base import ReducedHead
+from vocabtrim.decode.sampling import Sampling, choose, distribution, draw, pick
 from vocabtrim.decode.target import Target
+from vocabtrim.decode.text import Request, Text
 
 IDS = random_ids(300, seed=13)
 
@@ -39,23 +43,42 @@ class Oracle:
 
     def __init__(self, text: Sequence[int], wrong: Sequence[int] = ()) -> None:
         self.text, self.wrong = list(text), set(wrong)
-        self.head = ReducedHead(torch.zeros(V, 1), DraftVocab.full(V))
+        # a hidden state is an id: row i of the head answers to the i-th unit vector
+        self.head = ReducedHead(torch.eye(V), DraftVocab.full(V))
         self.asked: list[int] = []
 
-    def begin(self, columns: int) -> None:
+    def begin(self, columns: int, rows: int = 1) -> None:
         self.committed = 0
 
-    def commit(self, token_ids: Sequence[int], features: Any) -> None:
+    def open(self, rows: int) -> None:
+        assert rows == 1
+
+    def keep(self, rows: Sequence[int]) -> None:
+        assert list(rows) in ([], [0])
+
+    def commit(self, token_ids: Sequence[int], features: Any, row: int = 0) -> None:
         assert list(token_ids) == self.text[self.committed : self.committed + len(token_ids)]
         self.committed += len(token_ids)
 
-    def propose(self, length: int) -> list[int]:
-        self.asked.append(length)
-        ahead = (self.text[self.committed :] + [0] * length)[:length]
-        return [(one + 1) % V if i in self.wrong else one for i, one in enumerate(ahead)]
+    def start(self) -> torch.Tensor:
+        self.depth = 0
+        return self._said()
+
+    def step(self, token_ids: torch.Tensor, alive: Sequence[bool]) -> torch.Tensor:
+        assert list(alive) == [True]
+        self.depth += 1
+        return self._said()
+
+    def rewind(self) -> None:
+        self.asked.append(self.depth + 1)
 
     def follow(self, draft_ids: Sequence[int]) -> torch.Tensor:
         raise NotImplementedError
+
+    def _said(self) -> torch.Tensor:
+        place = self.committed + self.depth
+        token = self.text[place] if place < len(self.text) else 0
+        return torch.eye(V)[[(token + (self.depth in self.wrong)) % V]]
 
 
 def run(model: Any, drafter: Any, prompt: Sequence[int], gamma: int, budget: int) -> Generation:
@@ -174,25 +197,14 @@ def test_the_context_cuts_the_budget(family: str) -> None:
     assert len(run(model, drafter, IDS[:15], 5, 100).token_ids) == 1
 
 
-def test_room() -> None:
-    target = Target(endless(max_position_embeddings=16))
-    assert new_token_room(target, 1, 100) == 15
-    assert new_token_room(target, 10, 6) == 6
-    assert new_token_room(target, 10, 7) == 6
-    assert new_token_room(target, 10, 5) == 5
-    assert new_token_room(target, 1, 1) == 1
-    target.context = None
-    assert new_token_room(target, 1000, 100) == 100
-
-
 @pytest.mark.parametrize(
     ("prompt", "options", "says"),
     [
         ([], {}, "the prompt has no tokens"),
-        (IDS[:256], {}, "the prompt has 256 tokens, but the target's context is 256; shorten it"),
-        (IDS[:300], {}, "the prompt has 300 tokens, but the target's context is 256; shorten it"),
-        ([5, -1], {}, r"id outside \[0, 96\): it was encoded with another tokenizer"),
-        ([5, 96], {}, r"id outside \[0, 96\): it was encoded with another tokenizer"),
+        (IDS[:256], {}, "the prompt has 256 tokens, but the model's context is 256; shorten it"),
+        (IDS[:300], {}, "the prompt has 300 tokens, but the model's context is 256; shorten it"),
+        ([5, -1], {}, r"id outside \[0, 96\), .*: it was encoded with another tokenizer"),
+        ([5, 96], {}, r"id outside \[0, 96\), .*: it was encoded with another tokenizer"),
         ([5], {"gamma": -1}, "gamma must be 0 or more, found -1"),
         ([5], {"max_new_tokens": 0}, "max_new_tokens must be at least 1, found 0"),
     ],
@@ -246,3 +258,167 @@ def test_prefill_and_cycles_are_timed_apart() -> None:
         clock=lambda: next(ticks),
     )
     assert (done.prefill_s, done.decode_s) == (1.5, 1.5)
+
+
+SAMPLED = Sampling(0.9, top_k=30, top_p=0.95, seed=5)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.0, seed=5), SAMPLED], ids=str)
+def test_without_a_drafter_each_position_is_sampled_with_its_own_draw(sampling: Sampling) -> None:
+    model, text = MODELS["mistral"], list(IDS[:10])
+    done = speculate(
+        Target(model), None, text, gamma=0, max_new_tokens=9, sampling=sampling, key="p"
+    )
+    for position in range(9):
+        with torch.no_grad():
+            logits = model(torch.tensor([text]), use_cache=False).logits[:, -1]
+        text += choose(logits, sampling, [draw(5, "p", position)])
+    assert list(done.token_ids) == text[10:]
+
+
+def plain_sampled(
+    model: Any, drafter: Any, vocab: DraftVocab, gamma: int, budget: int, *, greedy_drafts: bool
+) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """Decode by algorithm 1 of the paper, a number at a time, with fresh passes only."""
+    text, prompt, cycles = list(IDS[:10]), 10, []
+    kept = torch.from_numpy(vocab.ids.copy())
+
+    @torch.no_grad()
+    def p_behind(ids: list[int]) -> torch.Tensor:
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+        return distribution(logits, SAMPLED).double()
+
+    def number(position: int, purpose: str = "") -> torch.Tensor:
+        return torch.tensor([draw(5, "p", position, purpose)], dtype=torch.float64)
+
+    text.append(int(pick(p_behind(text)[None], number(0))))
+    while (left := budget - (len(text) - prompt)) > 0:
+        first = len(text) - prompt
+        draft, q = [], []
+        for depth in range(min(gamma, left - 1)):
+            with torch.no_grad():
+                hidden = drafter.model(torch.tensor([text + draft]), use_cache=False)[0][0, -1]
+                logits = drafter.lm_head(hidden)[kept]
+            q.append(torch.zeros(V, dtype=torch.float64))
+            if greedy_drafts:
+                q[-1][kept[logits.argmax()]] = 1.0
+            else:
+                q[-1][kept] = distribution(logits, SAMPLED).double()
+            draft.append(int(pick(q[-1][None], number(first + depth, "q"))))
+        emitted = []
+        for depth, token in enumerate(draft):
+            p = p_behind(text + draft[:depth])
+            if float(number(first + depth, "accept")) * q[depth][token] >= p[token]:
+                rest = (p - q[depth]).clamp(min=0)
+                emitted.append(int(pick(rest[None], number(first + depth))))
+                break
+            emitted.append(token)
+        else:
+            emitted.append(int(pick(p_behind(text + draft)[None], number(first + len(draft)))))
+        cycles.append((len(draft), len(emitted) - 1, len(emitted)))
+        text += emitted
+    return text[prompt:], cycles
+
+
+@pytest.mark.parametrize("greedy_drafts", [False, True])
+@pytest.mark.parametrize("size", [1, 70, V])
+@pytest.mark.parametrize("gamma", [1, 3])
+def test_sampled_cycles_are_those_of_the_paper(gamma: int, size: int, greedy_drafts: bool) -> None:
+    model = endless()
+    # the target itself, so that many drafts stand
+    vocab = vocabulary(size)
+    done = speculate(
+        Target(model),
+        lm_drafter(model, vocab),
+        IDS[:10],
+        gamma=gamma,
+        max_new_tokens=12,
+        sampling=SAMPLED,
+        key="p",
+        greedy_drafts=greedy_drafts,
+    )
+    text, cycles = plain_sampled(model, model, vocab, gamma, 12, greedy_drafts=greedy_drafts)
+    assert list(done.token_ids) == text
+    assert done.counts == AcceptCounts.of_cycles(gamma, cycles)
+    if size > 1:
+        assert done.counts.n_accepted > 0
+    if greedy_drafts or size < V:
+        assert done.counts.n_accepted < done.counts.n_drafted
+
+
+def test_a_sampled_eos_ends_the_text() -> None:
+    model = endless()
+    options: dict[str, Any] = {"gamma": 3, "max_new_tokens": 12, "sampling": SAMPLED, "key": "p"}
+    whole = speculate(Target(model), lm_drafter(model, vocabulary(V)), IDS[:10], **options)
+    place = next(i for i in range(4, 12) if whole.token_ids[i] not in whole.token_ids[:i])
+    model.generation_config.eos_token_id = whole.token_ids[place]
+    cut = speculate(Target(model), lm_drafter(model, vocabulary(V)), IDS[:10], **options)
+    assert cut.token_ids == whole.token_ids[: place + 1]
+    assert cut.finish_reason == "stop"
+
+
+REQUESTS = [
+    Request(f"p{n}", tuple(random_ids(2 + 5 * n, seed=n)), 1 + (7 * n) % 12) for n in range(5)
+]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("family", ["eagle3", "independent", "none"])
+def test_texts_decoded_together_are_those_decoded_alone(family: str, sampling: Sampling) -> None:
+    model = endless("gemma3").double()
+    makers: dict[str, Any] = {"eagle3": eagle_drafter, "independent": lm_drafter}
+    drafter = makers[family](model, vocabulary(60)) if family in makers else None
+    target = Target(model, drafter.feature_layers if drafter else ())
+    options: dict[str, Any] = {"gamma": 3, "sampling": sampling}
+    together = speculate_together(target, drafter, REQUESTS, **options)
+    for one, request in zip(together, REQUESTS, strict=True):
+        alone = speculate_together(target, drafter, [request], **options)[0]
+        timed = {"prefill_s": 0.0, "decode_s": 0.0}
+        assert replace(one, **timed) == replace(alone, **timed)
+        assert len(one.token_ids) == request.max_new_tokens
+
+
+def test_the_time_of_texts_decoded_together_is_shared() -> None:
+    ticks = count(10.0, 1.5)
+    done = speculate_together(
+        Target(MODELS["llama"]), None, REQUESTS[1:4], gamma=0, clock=lambda: next(ticks)
+    )
+    assert [(one.prefill_s, one.decode_s) for one in done] == [(1.5, 0.5)] * 3
+
+
+def test_a_chain_takes_texts_in_and_lets_them_out() -> None:
+    model = endless()
+    target, drafter = Target(model), lm_drafter(model, vocabulary(60))
+    going = Chain(target, drafter, gamma=2, rows=2, columns=40)
+    texts = [Text(one, one.room(target)) for one in REQUESTS]
+    going.admit(texts[:2])
+    # the first wants one token, which the prefill gave
+    assert going.close() == texts[:1]
+    assert going.texts == [texts[1]]
+    going.cycle()
+    going.admit(texts[2:3])
+    while going.texts:
+        going.cycle()
+        going.close()
+    for text in texts[:3]:
+        prompt = list(text.request.prompt_ids)
+        assert text.token_ids == reference_greedy(model, prompt, text.request.max_new_tokens)
+    with pytest.raises(DecodeError, match="holds 2 texts and 3 were asked for"):
+        going.admit(texts[:3])
+
+
+def test_the_rule_is_asked_about_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = chain.verify_sampled
+
+    def noted(proposal: Any, p: torch.Tensor, lengths: torch.Tensor, *draws: torch.Tensor) -> Any:
+        seen.append((tuple(p.shape), lengths.tolist(), [tuple(one.shape) for one in draws]))
+        return original(proposal, p, lengths, *draws)
+
+    monkeypatch.setattr(chain, "verify_sampled", noted)
+    model = endless()
+    requests = [Request("a", (5, 6), 3), Request("b", (7, 8, 9), 9)]
+    speculate_together(
+        Target(model), lm_drafter(model, vocabulary(V)), requests, gamma=3, sampling=SAMPLED
+    )
+    assert seen[0] == ((2, 4, V), [1, 3], [(2, 3), (2, 4)])

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from vocabtrim.core.errors import DecodeError
-from vocabtrim.decode.sampling import NUCLEUS_GUESS, Sampling, choose, distribution, draw
+from vocabtrim.decode.sampling import (
+    NUCLEUS_GUESS,
+    Sampling,
+    choose,
+    distribution,
+    draw,
+    draws,
+    pick,
+)
 
 
 def logits(rows: int, width: int, *, seed: int = 0, spread: float = 3.0) -> torch.Tensor:
@@ -28,6 +36,55 @@ def test_draws_are_even_and_belong_to_their_place() -> None:
     assert len(others) == 4
     # the parts are told apart: (1, "1", 1) is not (1, "", 11)
     assert draw(1, "1", 1) != draw(1, "", 11) != draw(11, "", 1)
+
+
+def test_what_a_draw_is_for_makes_it_another_draw() -> None:
+    purposes = [draw(1, "p", 5, purpose) for purpose in ("", "q", "accept")]
+    assert len(set(purposes)) == 3
+    # told apart from a key or a position that ends alike
+    assert draw(1, "p", 5, "1") not in {draw(1, "p", 51), draw(1, "p\0005", 1)}
+
+
+def test_draws_of_one_position_are_independent_of_one_another() -> None:
+    table = [
+        [draw(0, "p", position, use) for use in ("", "q", "accept")] for position in range(2000)
+    ]
+    correlation = torch.corrcoef(torch.tensor(table, dtype=torch.float64).T)
+    # of 2000 pairs: six standard deviations, a false alarm once in 5e8
+    assert float((correlation - torch.eye(3)).abs().max()) < 6 / math.sqrt(2000)
+
+
+def test_a_table_of_draws_begins_where_each_text_stands() -> None:
+    table = draws(3, [("a", 7), ("b", 0)], 2, "q")
+    assert table.dtype == torch.float64
+    assert table.tolist() == [
+        [draw(3, "a", 7, "q"), draw(3, "a", 8, "q")],
+        [draw(3, "b", 0, "q"), draw(3, "b", 1, "q")],
+    ]
+    assert draws(3, [("a", 7)], 1).tolist() == [[draw(3, "a", 7)]]
+    assert draws(3, [("a", 7), ("b", 0)], 0).shape == (2, 0)
+
+
+def test_indices_are_picked_by_their_weight_whatever_it_sums_to() -> None:
+    weights = torch.tensor([[0.0, 3.0, 0.0, 1.0, 0.0]])
+    numbers = torch.tensor([0.0, 0.74, 0.75, 0.999999999], dtype=torch.float64)
+    assert pick(weights.expand(4, 5), numbers).tolist() == [1, 1, 3, 3]
+    # half precision is summed in double
+    many = torch.full((1, 4096), 1 / 4096, dtype=torch.float16)
+    assert int(pick(many, torch.tensor([0.5], dtype=torch.float64))) == 2048
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(0.7), Sampling(1.0, top_k=5), Sampling(1.3, top_p=0.7)], ids=str
+)
+def test_a_distribution_has_any_shape_and_keeps_float64(sampling: Sampling) -> None:
+    flat = logits(6, 20)
+    deep = distribution(flat.view(2, 3, 20), sampling)
+    assert torch.equal(deep.view(6, 20), distribution(flat, sampling))
+    assert distribution(flat.half(), sampling).dtype == torch.float32
+    wide = distribution(flat.double(), sampling)
+    assert wide.dtype == torch.float64
+    torch.testing.assert_close(wide.float(), distribution(flat, sampling))
 
 
 @pytest.mark.parametrize("width", [20, 3 * NUCLEUS_GUESS])

@@ -52,9 +52,9 @@ def test_logits_and_features_after_crops_equal_a_fresh_pass(
         close(reading.logits, fresh_logits(model, text)[-count:])
         close(reading.features, fresh_features(model, text, ALL)[-count:])
         rejected = min(wished, count)
-        target.crop(rejected)
+        target.crop([rejected])
         text = text[: len(text) - rejected]
-        assert target.length == len(text)
+        assert target.lengths == (len(text),)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,6 +83,38 @@ def test_only_the_last_logits_but_all_features() -> None:
     assert reading.features.shape == (9, H)
 
 
+def test_several_texts_are_read_side_by_side() -> None:
+    model = MODELS["gemma3"]
+    target = Target(model, ALL)
+    target.begin(40, 3)
+    target.keep(())
+    texts = [IDS[:3], IDS[10:25]]
+    target.open(2)
+    readings = target.read_rows(texts, last_only=True)
+    assert readings.logits.shape == (2, 1, V)
+    for row, text in enumerate(texts):
+        close(readings.of(row).logits, fresh_logits(model, text)[-1:])
+        close(readings.of(row).features, fresh_features(model, text, ALL))
+    target.open(1)
+    texts.append(IDS[30:37])
+    # new texts are the last ones
+    close(
+        target.read_rows(texts[2:], last_only=True).of(0).logits, fresh_logits(model, texts[2])[-1:]
+    )
+    new = [[5], [6, 7, 8], [9, 10]]
+    readings = target.read_rows(new)
+    target.crop([0, 2, 1])
+    assert target.lengths == (4, 16, 8)
+    for row, (text, ids) in enumerate(zip(texts, new, strict=True)):
+        close(readings.of(row).logits, fresh_logits(model, text + ids)[-len(ids) :])
+        close(readings.of(row).features, fresh_features(model, text + ids, ALL)[-len(ids) :])
+    target.keep([0, 2])
+    texts = [texts[0] + [5], texts[2] + [9]]
+    readings = target.read_rows([[11], [12]])
+    for row, text in enumerate(texts):
+        close(readings.of(row).logits, fresh_logits(model, [*text, 11 + row])[-1:])
+
+
 def test_without_layers_there_are_no_features() -> None:
     target = Target(MODELS["llama"])
     target.begin(3)
@@ -95,14 +127,14 @@ def test_beginning_again_forgets() -> None:
     target.begin(30)
     target.read(IDS[:20])
     target.begin(10)
-    assert target.length == 0
+    assert target.lengths == (0,)
     close(target.read(IDS[20:25]).logits, fresh_logits(MODELS["gemma3"], IDS[20:25]))
 
 
 def test_before_it_begins_there_is_room_for_nothing() -> None:
     target = Target(MODELS["llama"])
-    assert target.length == 0
-    with pytest.raises(DecodeError, match="the cache holds 0 tokens"):
+    assert target.lengths == ()
+    with pytest.raises(DecodeError, match="1 texts are to be read and 0 were begun"):
         target.read(IDS[:1])
 
 

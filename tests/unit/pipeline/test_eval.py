@@ -219,14 +219,14 @@ def test_only_the_first_prompts_are_timed(target: Path, lm: Path) -> None:
 
 def test_arms_take_turns(target: Path, lm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[int] = []
-    original = chain.speculate
+    original = chain.speculate_together
 
-    def noted(*args: Any, gamma: int, max_new_tokens: int, **options: Any) -> Any:
-        if max_new_tokens == 8:
+    def noted(target: Any, drafter: Any, requests: Any, *, gamma: int, **options: Any) -> Any:
+        if requests[0].max_new_tokens == 8:
             order.append(gamma)
-        return original(*args, gamma=gamma, max_new_tokens=max_new_tokens, **options)
+        return original(target, drafter, requests, gamma=gamma, **options)
 
-    monkeypatch.setattr(chain, "speculate", noted)
+    monkeypatch.setattr(chain, "speculate_together", noted)
     run(target, [Contender("L", lm)], gammas=[1, 2], prompts=PROMPTS[:3])
     # the plain arm twice in a row (A/A), and another arm first each time
     assert order == [0, 0, 1, 2, 1, 2, 0, 0, 2, 0, 0, 1]
@@ -235,17 +235,17 @@ def test_arms_take_turns(target: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
 def test_speed_and_noise_are_what_the_clock_says(
     target: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = chain.speculate
+    original = chain.speculate_together
     # seconds a text: the plain arm and its twin, four prompts, then all again
     plain_s = iter([1.0, 0.8] * 4 + [2.0, 1.0] * 4)
 
-    def clocked(target: Any, drafter: Any, *args: Any, **options: Any) -> Any:
-        text = original(target, drafter, *args, **options)
-        if options["max_new_tokens"] != 8:
-            return text
-        return replace(text, decode_s=0.5 if drafter else next(plain_s))
+    def clocked(target: Any, drafter: Any, requests: Any, **options: Any) -> Any:
+        (text,) = original(target, drafter, requests, **options)
+        if requests[0].max_new_tokens != 8:
+            return [text]
+        return [replace(text, decode_s=0.5 if drafter else next(plain_s))]
 
-    monkeypatch.setattr(chain, "speculate", clocked)
+    monkeypatch.setattr(chain, "speculate_together", clocked)
     plain, drafted = run(target, [Contender("L", lm)], repeat=2).runs
     tokens = plain.new_tokens - plain.prompts
     assert plain.tokens_per_second == pytest.approx((tokens / 4 + tokens / 8) / 2)
@@ -347,6 +347,47 @@ def test_bfloat16_is_timed_but_not_judged(target: Path, lm: Path) -> None:
     assert result.runs[1].c_read == pytest.approx(read / cost.step_bytes)
 
 
+def test_sampled_texts_are_timed_and_counted_but_not_compared(target: Path, lm: Path) -> None:
+    options: dict[str, Any] = {"temperature": 1.0, "top_k": 30, "top_p": 0.9}
+    contenders = [Contender("L", lm), Contender("L", lm, PART)]
+    first, again, other = (
+        run(target, contenders, **options, seed=seed, timed_prompts=1) for seed in (3, 3, 4)
+    )
+    assert first.is_lossless is None
+    assert first.different == {}
+    assert first.warnings == (
+        "sampled texts are not compared: they differ from arm to arm by chance",
+    )
+    for one in first.runs:
+        assert one.lossless is None
+        assert one.sampling == {"temperature": 1.0, "top_k": 30, "top_p": 0.9, "seed": 3}
+    assert 0 < (first.runs[1].acceptance_rate or 0) < 1
+    histograms = [[one.accepted_histogram for one in found.runs] for found in (first, again, other)]
+    assert histograms[0] == histograms[1] != histograms[2]
+    json.dumps(first.to_json())
+
+
+def test_prompts_decoded_side_by_side_give_the_same_texts(
+    result: EvalResult, target: Path, lm: Path, eagle: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+    contenders = [Contender("E", eagle, PART), Contender("L", lm)]
+    options: dict[str, Any] = {"batch": 3, "repeat": 2, "timed_prompts": 2}
+    together = run(target, contenders, **options, progress=lambda done, of: seen.append((done, of)))
+    assert together.is_lossless is True
+    for one in together.runs[1:]:
+        alone = next(
+            other
+            for other in result.runs
+            if (other.drafter, other.K, other.gamma) == (one.drafter, one.K, one.gamma)
+        )
+        assert one.accepted_histogram == alone.accepted_histogram
+        assert (one.batch, alone.batch) == (3, 1)
+        assert (one.sampling, one.prompts) == (None, 4)
+    # two timed prompts, twice, by two arms and twice the plain one; then two more by two arms
+    assert seen == [(done, 20) for done in range(1, 21)]
+
+
 def test_gamma_0_leaves_the_plain_arm_alone(target: Path, lm: Path) -> None:
     result = run(target, [Contender("L", lm)], gammas=[0], prompts=PROMPTS[:1])
     assert [one.drafter for one in result.runs] == [None]
@@ -364,7 +405,10 @@ def test_a_vocabulary_of_one_id(target: Path, lm: Path, eagle: Path) -> None:
     ("options", "says"),
     [
         ({"prompts": []}, "eval needs a prompt"),
-        ({"repeat": 0}, "repeat of 1 or more"),
+        ({"repeat": 0}, "a repeat and a batch of 1 or more"),
+        ({"batch": 0}, "a repeat and a batch of 1 or more"),
+        ({"temperature": -1.0}, "temperature must be 0 or more, found -1.0"),
+        ({"temperature": 1.0, "top_p": 2.0}, r"top_p must lie in \(0, 1\], found 2.0"),
         ({"gammas": []}, "gamma of 0 or more"),
         ({"gammas": [2, -1]}, "gamma of 0 or more"),
         ({"timed_prompts": -1}, "timed_prompts must be 0 or more, found -1"),
@@ -379,7 +423,7 @@ def test_options_out_of_range(target: Path, lm: Path, options: dict[str, Any], s
 
 def test_a_prompt_beyond_the_context(target: Path, lm: Path) -> None:
     long = Prompt("long", ({"role": "user", "content": "red " * 300},))
-    with pytest.raises(DecodeError, match=r"30\d tokens, but the target's context is 256"):
+    with pytest.raises(DecodeError, match=r"30\d tokens, but the model's context is 256"):
         run(target, [Contender("L", lm)], prompts=[long])
 
 

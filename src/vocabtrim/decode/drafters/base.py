@@ -1,9 +1,10 @@
-"""What a drafter does, and the head that all of them share.
+"""What a drafter does, the head that all of them share, and how both make a draft.
 
-A drafter is told what was committed and proposes what comes next. `ReducedHead`
-is where the draft vocabulary acts: logits are computed for the kept rows only
-and the best row is mapped to its id once; nothing V wide exists in a draft step
-unless K = V, and then there is no map.
+A drafter is told what was committed and gives hidden states, one step at a time,
+for several texts side by side. `ReducedHead` is where the draft vocabulary acts:
+logits are computed for the kept rows only and the row taken is mapped to its id
+once; nothing V wide exists in a draft step unless K = V, and then there is no
+map. `propose` is the same for all drafters: the likeliest row, or one drawn.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch.nn.functional import linear
 
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.decode.accept import Proposal
+from vocabtrim.decode.sampling import Sampling, distribution, pick
 
 
 class ReducedHead:
@@ -40,20 +43,28 @@ class ReducedHead:
         self.weight, self.vocab, self.bias = weight, vocab, bias
         # a copy, because the vocabulary's ids are read-only
         ids = torch.from_numpy(vocab.ids.copy()).to(weight.device)
-        self._ids = None if vocab.is_full else ids
+        self.ids = None if vocab.is_full else ids
+        """[K] int64 target ids of the rows; None where rows are ids."""
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits over draft ids: [..., H] to [..., K]."""
         return linear(hidden, self.weight, self.bias)
 
+    def target_ids(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the target ids of rows, of any shape."""
+        return rows if self.ids is None else self.ids[rows]
+
     def best(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the target id of the best row: [H] to a scalar int64."""
-        row = self.logits(hidden).argmax()
-        return row if self._ids is None else self._ids[row]
+        """Return the target ids of the best rows: [..., H] to [...] int64."""
+        return self.target_ids(self.logits(hidden).argmax(dim=-1))
 
 
 class Drafter(Protocol):
-    """What `speculate` asks of a drafter; one text at a time."""
+    """What decoding asks of a drafter: hidden states, one step at a time.
+
+    Texts lie in rows, side by side. `start` and `step` are provisional: what
+    they add to the cache, `rewind` takes away.
+    """
 
     head: ReducedHead
 
@@ -62,12 +73,20 @@ class Drafter(Protocol):
         """Which hidden states of the target it is fed."""
         ...
 
-    def begin(self, columns: int) -> None:
-        """Forget everything and make room for `columns` tokens."""
+    def begin(self, columns: int, rows: int = 1) -> None:
+        """Forget everything and begin `rows` empty texts, with room for `columns` tokens each."""
         ...
 
-    def commit(self, token_ids: Sequence[int], features: torch.Tensor | None) -> None:
-        """Learn what the target stands by.
+    def open(self, rows: int) -> None:
+        """Begin empty texts behind the others."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let only these texts go on, in this order."""
+        ...
+
+    def commit(self, token_ids: Sequence[int], features: torch.Tensor | None, row: int = 0) -> None:
+        """Learn what the target stands by in one text.
 
         Args:
             token_ids: [n] ids that follow the committed ones.
@@ -75,11 +94,29 @@ class Drafter(Protocol):
                 these tokens, or as many as there are: the position of the token
                 before each. For the first call, of a prompt, there is none
                 before the first token: [n - 1, F].
+            row: Which text.
         """
         ...
 
+    def start(self) -> torch.Tensor:
+        """Return what the head reads behind the committed tokens, [B, H]."""
+        ...
+
+    def step(self, token_ids: torch.Tensor, alive: Sequence[bool]) -> torch.Tensor:
+        """Return what the head reads behind one more draft token, [B, H].
+
+        Args:
+            token_ids: [B] target ids.
+            alive: [B] texts that go on; what is returned of others means nothing.
+        """
+        ...
+
+    def rewind(self) -> None:
+        """Forget the draft; the cache is that of the committed tokens."""
+        ...
+
     def follow(self, draft_ids: Sequence[int]) -> torch.Tensor:
-        """Return what the head reads at each depth if the drafts were these.
+        """Return what the head reads at each depth of one text if the drafts were these.
 
         The cache is as before afterwards.
 
@@ -91,13 +128,37 @@ class Drafter(Protocol):
         """
         ...
 
-    def propose(self, length: int) -> list[int]:
-        """Draft what follows the committed tokens.
 
-        Args:
-            length: Tokens to draft, at least 1.
+@torch.inference_mode()
+def propose(
+    drafter: Drafter,
+    lengths: Sequence[int],
+    sampling: Sampling | None = None,
+    draws: torch.Tensor | None = None,
+) -> Proposal:
+    """Draft what follows the committed tokens.
 
-        Returns:
-            [length] target ids.
-        """
-        ...
+    Args:
+        drafter: Knows what was committed.
+        lengths: [B] tokens to draft for each text; n is the largest, at least 1.
+        sampling: How drafts are drawn; None takes the likeliest.
+        draws: [B, n] numbers in [0, 1), where drafts are drawn.
+
+    Returns:
+        [B, n] drafts; what is behind a text's length means nothing. With their q
+        over the draft vocabulary where they were drawn: the drafter's own
+        logits, filtered and scaled to sum to 1 there.
+    """
+    head = drafter.head
+    drafts: list[torch.Tensor] = []
+    q: list[torch.Tensor] = []
+    for depth in range(max(lengths)):
+        alive = [depth < length for length in lengths]
+        hidden = drafter.step(drafts[-1], alive) if drafts else drafter.start()
+        if sampling is None or draws is None:
+            drafts.append(head.best(hidden))
+        else:
+            q.append(distribution(head.logits(hidden), sampling))
+            drafts.append(head.target_ids(pick(q[-1], draws[:, depth])))
+    drafter.rewind()
+    return Proposal(torch.stack(drafts, dim=1), torch.stack(q, dim=1) if q else None, head.ids)

@@ -1,10 +1,8 @@
 """An independent drafter: a small causal LM of the target's tokenizer.
 
-It reads the same tokens as the target. Its cache holds committed tokens only
-at the start of a cycle: drafts are cropped away, and whatever was committed
-and not yet read goes first into the next pass, the last accepted draft token
-included (after a fully accepted draft it was proposed but never read, and
-forgetting it is the classic fault of such drafters).
+It reads the same tokens as the target, with a cache of its own
+(`drafters/cached.py`), and needs nothing of the target. Its trunk is opened by
+`transformers`; its head is left to the kept rows.
 """
 
 from __future__ import annotations
@@ -17,12 +15,14 @@ import torch
 from safetensors import SafetensorError
 
 from vocabtrim.core.errors import DecodeError
-from vocabtrim.decode.cache import ColumnCache
+from vocabtrim.decode.cache import RaggedCache
 from vocabtrim.decode.drafters.base import ReducedHead
+from vocabtrim.decode.drafters.cached import CachedDrafter
 from vocabtrim.decode.model import check_positional, quietly
+from vocabtrim.decode.reader import Reader, padded
 
 
-class IndependentDrafter:
+class IndependentDrafter(CachedDrafter):
     """A trunk of `transformers` and a reduced head.
 
     Args:
@@ -31,9 +31,9 @@ class IndependentDrafter:
     """
 
     def __init__(self, trunk: Any, head: ReducedHead) -> None:
-        self.trunk, self.head = trunk, head
-        self._cache = ColumnCache(1, 0)
-        self._unread: list[int] = []
+        super().__init__(head)
+        self.trunk = trunk
+        self._reader = Reader(trunk)
 
     @property
     def feature_layers(self) -> tuple[int, ...]:
@@ -41,58 +41,40 @@ class IndependentDrafter:
         return ()
 
     @property
-    def cache(self) -> ColumnCache:
+    def cache(self) -> RaggedCache:
         """Keys and values of the committed tokens that were read."""
-        return self._cache
+        return self._reader.cache
 
-    @property
-    def unread(self) -> tuple[int, ...]:
-        """Committed tokens that the next draft reads first."""
-        return tuple(self._unread)
+    def begin(self, columns: int, rows: int = 1) -> None:
+        """Forget everything and begin `rows` empty texts, with room for `columns` tokens each."""
+        super().begin(columns, rows)
+        self._reader.begin(columns, rows)
 
-    def begin(self, columns: int) -> None:
-        """Forget everything and make room for `columns` tokens."""
-        self._cache = ColumnCache(1, columns)
-        self._unread = []
-
-    def commit(self, token_ids: Sequence[int], features: torch.Tensor | None) -> None:
-        """Note what the target stands by; it is read with the next draft."""
-        self._unread.extend(token_ids)
-
-    @torch.no_grad()
+    @torch.inference_mode()
     def follow(self, draft_ids: Sequence[int]) -> torch.Tensor:
-        """Return what the head reads before and after each of these drafts, [n + 1, H]."""
-        ids = torch.tensor([*self._unread, *draft_ids], device=self.trunk.device)
-        states = self._read(ids)[-len(draft_ids) - 1 :]
-        self._unread = []
-        self._cache.crop(len(draft_ids))
-        return states
+        """Return what the head reads before and after each of these drafts, [n + 1, H].
 
-    @torch.no_grad()
-    def propose(self, length: int) -> list[int]:
-        """Draft `length` tokens; the cache keeps committed tokens only."""
-        committed = len(self._cache) + len(self._unread)
-        hidden = self._read(torch.tensor(self._unread, device=self.trunk.device))[-1]
-        self._unread = []
-        draft = [self.head.best(hidden)]
-        while len(draft) < length:
-            draft.append(self.head.best(self._read(draft[-1][None])[-1]))
-        self._cache.crop(len(self._cache) - committed)
-        return [int(token) for token in draft]
+        One pass reads them all, for a draft token needs nothing but those before it.
+        """
+        states = self.start()
+        if not draft_ids:
+            return states
+        ids = padded([draft_ids], self.trunk.device)
+        after = self._reader.read(ids, [len(draft_ids)]).last_hidden_state[0]
+        self.rewind()
+        return torch.cat([states, after])
 
-    def _read(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Pass [T] ids; return their hidden states, [T, H]."""
-        begin, count = len(self._cache), token_ids.shape[0]
-        positions = torch.arange(begin, begin + count, device=token_ids.device)
-        outcome = self.trunk(
-            input_ids=token_ids[None],
-            position_ids=positions[None],
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        self._cache.advance(count)
-        states: torch.Tensor = outcome.last_hidden_state[0]
-        return states
+    def _read_rows(self, rows: range) -> torch.Tensor:
+        waiting = self._unread[rows.start : rows.stop]
+        ids, counts = padded(waiting, self.trunk.device), [len(one) for one in waiting]
+        states: torch.Tensor = self._reader.read(ids, counts, first=rows.start).last_hidden_state
+        return states[:, -1]
+
+    def _read_draft(
+        self, token_ids: torch.Tensor, state: torch.Tensor, counts: Sequence[int]
+    ) -> torch.Tensor:
+        states: torch.Tensor = self._reader.read(token_ids[:, None], counts).last_hidden_state
+        return states[:, -1]
 
 
 def load_trunk(directory: Path, dtype: torch.dtype, device: torch.device) -> Any:

@@ -41,8 +41,8 @@ def test_drafts_are_those_of_the_masked_full_model(kind: str, size: int) -> None
         text += IDS[len(text) : len(text) + count]
         drafter.commit(text[-count:], None)
         assert drafter.propose(4) == plain_draft(model, text, vocab.ids.tolist(), 4)
-        assert len(drafter.cache) == len(text)
-        assert drafter.unread == ()
+        assert drafter.cache.lengths[0] == len(text)
+        assert drafter.unread == ((),)
 
 
 def test_what_is_committed_waits_for_the_next_draft() -> None:
@@ -50,14 +50,15 @@ def test_what_is_committed_waits_for_the_next_draft() -> None:
     drafter.begin(20)
     drafter.commit(IDS[:4], None)
     drafter.commit(IDS[4:6], None)
-    assert drafter.unread == tuple(IDS[:6])
-    assert len(drafter.cache) == 0
+    assert drafter.unread == (tuple(IDS[:6]),)
+    assert drafter.cache.lengths == (0,)
     drafter.propose(1)
+    assert (drafter.cache.lengths, drafter.unread) == ((6,), ((),))
     drafter.begin(20)
-    assert (len(drafter.cache), drafter.unread) == (0, ())
+    assert (drafter.cache.lengths, drafter.unread) == ((0,), ((),))
     drafter.commit(IDS[:1], None)
     drafter.begin(20)
-    assert drafter.unread == ()
+    assert drafter.unread == ((),)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +106,7 @@ def test_following_given_drafts_reads_as_if_it_had_drafted_them() -> None:
             fresh = model.model(torch.tensor([IDS[: 10 + count]]), use_cache=False)
         expected = fresh.last_hidden_state[0, -count - 1 :]
         torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-4)
-        assert len(drafter.cache) == 10
+        assert drafter.cache.lengths[0] == 10
         drafter.commit(IDS[10:12], None)
         assert drafter.propose(3) == plain_draft(model, IDS[:12], vocab.ids.tolist(), 3)
 
