@@ -149,16 +149,15 @@ class _Handler(BaseHTTPRequestHandler):
             server.headers_seen.append(dict(self.headers))
             server.busy += 1
             server.busiest = max(server.busiest, server.busy)
-        try:
-            time.sleep(server.delay_s)
-            refused = server.refuses & document.keys()
-            if refused:
-                self._send(400, {"error": {"message": f"unknown field {min(refused)}"}})
-            else:
-                self._act(server.script(text, asked), self._answer(document, text, chat=chat))
-        finally:
-            with server.lock:
-                server.busy -= 1
+        time.sleep(server.delay_s)
+        # before the answer goes out: behind it the next request may come at once
+        with server.lock:
+            server.busy -= 1
+        refused = server.refuses & document.keys()
+        if refused:
+            self._send(400, {"error": {"message": f"unknown field {min(refused)}"}})
+        else:
+            self._act(server.script(text, asked), self._answer(document, text, chat=chat))
 
     def _answer(self, document: dict[str, Any], text: str, *, chat: bool) -> dict[str, Any]:
         ids = answer_ids(text, document.get("seed"))

@@ -26,7 +26,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "cli/options.py": "tests/cli/test_main.py: every verb shows them in its help",
 }
 """Modules without a test file of their name, each with where it is tested."""
-PLUG_IN_PACKAGES = ("families", "rules", "sources")
+PLUG_IN_PACKAGES = ("families", "rules", "sources", "engines")
 TORCH_FREE = ("core", "tensors", "tokens", "sources", "rules", "pipeline/select.py")
 HEAVY = {"torch", "transformers", "tokenizers", "datasets", "pyarrow", "ray", "matplotlib"}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.clean_drafters import specforge
 from tests.cli.conftest import Command
-from vocabtrim.pipeline.export import FORMS
+from vocabtrim.pipeline.export import forms
 
 
 def test_a_vocabulary_as_text(vocabtrim: Command, counts: Path, tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_help_and_errors_name_every_form(vocabtrim: Command, counts: Path, tmp_p
     shown = vocabtrim("export", "--help").out
     refused = vocabtrim("export", counts, "--to", "nosuch", "-o", tmp_path / "x")
     assert refused.code == 2
-    for form in FORMS:
+    for form in forms():
         assert form in shown
         assert form in refused.err
 
@@ -40,3 +41,18 @@ def test_counts_are_no_vocabulary(vocabtrim: Command, counts: Path, tmp_path: Pa
     assert outcome.code == 2
     assert "holds counts, but draft vocabulary is needed here" in outcome.err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_drafter_for_an_engine(vocabtrim: Command, tmp_path: Path) -> None:
+    drafter = specforge(tmp_path / "d")
+    outcome = vocabtrim(
+        *("export", drafter, "--to", "vllm", "-o", tmp_path / "out"),
+        *("--json", tmp_path / "r.json"),
+    )
+    assert outcome.code == 0, outcome.err
+    result = json.loads((tmp_path / "r.json").read_text())["export"]
+    assert result["command"] in outcome.out
+    assert result["level"] == "served"
+    refused = vocabtrim("export", drafter, "--to", "transformers", "-o", tmp_path / "x")
+    assert refused.code == 2
+    assert "transformers takes no drafters of the family eagle3" in refused.err

@@ -24,7 +24,7 @@ def test_help_names_the_verbs_in_the_order_of_the_work(vocabtrim: Command) -> No
 def test_every_verb_has_help_with_an_example(vocabtrim: Command, verb: str) -> None:
     outcome = vocabtrim(verb, "--help")
     assert outcome.code == 0
-    assert f"vocabtrim {verb}" in outcome.out.replace("\n", " ").split("Example:")[1]
+    assert f"vocabtrim {verb}" in outcome.out.replace("\n", " ").split("Example", 1)[1]
     for option in ("--json", "--quiet", "--debug", "--force"):
         assert option in outcome.out
 

@@ -1,45 +1,79 @@
-"""`vocabtrim export`: a draft vocabulary as others read it.
+"""`vocabtrim export`: a drafter or a draft vocabulary as others read it.
 
-Calls `pipeline.export` and prints the files that it made.
+Calls `pipeline.export` and prints what it made and the command that serves it.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vocabtrim.cli.console import Console
-from vocabtrim.cli.options import Debug, Force, Json, Output, Quiet
+from vocabtrim.cli.options import TARGET_HELP, Debug, Force, Json, Output, Quiet
 
 
 def export(
-    vocab: Annotated[
-        Path, typer.Argument(metavar="VOCAB", help="Draft vocabulary, from `select`.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A drafter, from `trim`, for an engine; a draft vocabulary, from `select`, for a "
+            "list of ids.",
+        ),
     ],
     output: Output,
     to: Annotated[
         str,
-        typer.Option("--to", metavar="FORM", help="ids-json, ids-txt, ids-npy or ids-pt."),
+        typer.Option(
+            "--to",
+            metavar="FORM",
+            help="vllm, sglang, llama.cpp or transformers; ids-json, ids-txt, ids-npy or ids-pt.",
+        ),
     ],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="T", help=f"{TARGET_HELP} llama.cpp's converter reads it."),
+    ] = None,
+    unproven: Annotated[
+        bool,
+        typer.Option("--unproven", help="Write also what is known from an engine's source only."),
+    ] = False,
+    converter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND", help="Runs llama.cpp's convert_hf_to_gguf.py, for llama.cpp."
+        ),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Write a draft vocabulary as the list of ids that others read.
+    """Write a drafter as an engine takes it, or a draft vocabulary as a list of ids.
 
-    The ids are absolute and ascend. ids-json holds V and the tokenizer's
-    fingerprint too, ids-txt an id a line, ids-npy a vector of int32; ids-pt is
-    the list that SGLang's --speculative-token-map loads, with a JSON twin.
+    What is written for an engine is read back by that engine's rules, and the
+    command that serves it is printed; `vocabtrim engines` says what each takes
+    and how far that is proven. Lists hold absolute ids, ascending: ids-json with
+    V and the tokenizer's fingerprint, ids-txt an id a line, ids-npy a vector of
+    int32; ids-pt is the list that SGLang's --speculative-token-map loads.
 
-    Example: vocabtrim export vocab.safetensors --to ids-json -o ids.json
+    Example: vocabtrim export smaller --to vllm -o for-vllm --target org/model
     """
     from vocabtrim.pipeline.export import export as run
 
     console = Console(json, quiet, force)
-    result = run(vocab, to, output, force=force)
+    result = run(
+        source,
+        to,
+        output,
+        target=target,
+        unproven=unproven,
+        converter=converter,
+        force=force,
+    )
+    for warning in result.warnings:
+        console.warn(warning)
     for line in result.lines():
         console.data(line)
     console.result(result.to_json())

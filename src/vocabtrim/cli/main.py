@@ -14,20 +14,31 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vocabtrim.cli.bench import EngineCommand, bench
+from vocabtrim.cli.check import check
 from vocabtrim.cli.count import count
 from vocabtrim.cli.demo import demo
 from vocabtrim.cli.eval import evaluate
+from vocabtrim.cli.export import export
 from vocabtrim.cli.generate import generate
 from vocabtrim.cli.inspect import inspect
-from vocabtrim.cli.plugins import families, rules
+from vocabtrim.cli.plugins import engines, families, rules, sources
+from vocabtrim.cli.replay import replay
 from vocabtrim.cli.select import select
+from vocabtrim.cli.trace import trace
 from vocabtrim.cli.trim import trim
 from vocabtrim.core.errors import MissingExtra, VocabtrimError
 
 WORK = "The work, in order"
 LOOK = "Look at things"
 
-EXTRAS = {"torch": "torch", "transformers": "torch"}
+EXTRAS = {
+    "torch": "torch",
+    "transformers": "torch",
+    "pyarrow": "data",
+    "fsspec": "data",
+    "zstandard": "data",
+}
 """Packages that the base install does not bring, and the extra that does."""
 
 
@@ -66,11 +77,18 @@ app.command(rich_help_panel=WORK)(count)
 app.command(rich_help_panel=WORK)(generate)
 app.command(rich_help_panel=WORK)(select)
 app.command(rich_help_panel=WORK)(trim)
+app.command(rich_help_panel=WORK)(check)
 app.command("eval", rich_help_panel=WORK)(evaluate)
+app.command(rich_help_panel=WORK)(trace)
+app.command(rich_help_panel=WORK)(replay)
+app.command(rich_help_panel=WORK)(export)
+app.command(cls=EngineCommand, rich_help_panel=WORK)(bench)
 app.command(rich_help_panel=LOOK)(demo)
 app.command(rich_help_panel=LOOK)(inspect)
+app.command(rich_help_panel=LOOK)(engines)
 app.command(rich_help_panel=LOOK)(families)
 app.command(rich_help_panel=LOOK)(rules)
+app.command(rich_help_panel=LOOK)(sources)
 
 
 def _show_version(wanted: bool) -> None:

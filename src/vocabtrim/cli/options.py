@@ -18,6 +18,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but wa
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="What to write.")]
-TARGET_HELP = "Target: a model directory, a GGUF file, a hub name, or 'demo'."
+TARGET_HELP = "Target: a model directory, a GGUF file, a hub name, 'demo' or 'demo-gemma'."
+TOKENIZER_HELP = "Tokenizer: a model directory, a tokenizer.json, a hub name, or 'demo'."
 DRAFTER_HELP = "Drafter: a directory, a hub name, 'demo-eagle3' or 'demo-lm'."
 PROMPTS_HELP = "JSONL with `prompt` or `messages`, or text, one prompt a line."

@@ -1,4 +1,4 @@
-"""`vocabtrim families`, `rules` and `sources`: the plug-ins there are.
+"""`vocabtrim families`, `rules`, `sources` and `engines`: the plug-ins there are.
 
 The lists come from the registries, so a new file shows up by itself.
 """
@@ -37,6 +37,29 @@ def sources(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> No
     console = Console(json, quiet, force=False)
     found = {name: source.summary for name, source in SOURCES.load_all().items()}
     _show(console, "sources", found)
+
+
+def engines(json: Json = None, quiet: Quiet = False, debug: Debug = False) -> None:
+    """List the engines, what each takes, and how far that is proven.
+
+    Served: a test has it draft with that. Loaded: its own loading code read it in
+    a test. By reading: known from its source, written with --unproven only.
+    """
+    from vocabtrim.engines.base import ENGINES, Engine
+
+    console = Console(json, quiet, force=False)
+    found: dict[str, Engine] = ENGINES.load_all()
+    rows = [
+        (engine.name, engine.version, cell.family, str(cell.container), str(cell.level), cell.note)
+        for engine in found.values()
+        for cell in engine.cells
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        columns = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
+        console.data("  ".join([*columns, row[5]]).rstrip())
+    keys = ("engine", "version", "family", "container", "level", "note")
+    console.result({"engines": [dict(zip(keys, row, strict=True)) for row in rows]})
 
 
 def _show(console: Console, what: str, found: dict[str, str]) -> None:

@@ -1,1 +1,1 @@
-"""Engines that serve models: what is exported to them and asked of them; one package each."""
+"""Engines that serve models: what is exported to them and asked of them."""

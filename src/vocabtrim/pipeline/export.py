@@ -1,53 +1,25 @@
 """`vocabtrim export`: what was made here in the form that somebody else reads.
 
-What can be written is one mapping, `FORMS`: a name to what it is and to the
-function that makes it from an artifact. Each function opens its own source, so
-that a form of a whole checkpoint is an entry like one of a draft vocabulary, and
-nothing here asks which it is.
+What can be written is one mapping, `forms()`: a name to what it is and to the
+function that makes it. Lists of ids are made from a draft vocabulary, what
+engines serve from a drafter (`export_engine.py`). Each function opens its own
+source, so nothing here asks which it is; engines come from their registry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from vocabtrim.core.errors import PluginError
 from vocabtrim.core.vocab_file import read_vocab
+from vocabtrim.engines.base import ENGINES, Engine
+from vocabtrim.pipeline.export_engine import export_to_engine
+from vocabtrim.pipeline.export_request import ExportResult, Request
 from vocabtrim.tensors.id_writer import Form as ListForm
 from vocabtrim.tensors.id_writer import write_ids
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What an export came to.
-
-    Args:
-        form: Key of `FORMS`.
-        outputs: The files written.
-        K: Ids that can be drafted.
-        V: Ids of the tokenizer.
-        tokenizer: Its fingerprint, where known.
-    """
-
-    form: str
-    outputs: tuple[str, ...]
-    K: int
-    V: int
-    tokenizer: str | None
-
-    def lines(self) -> list[str]:
-        """Return the result as lines for a reader."""
-        return [
-            f"{self.form:<10}{self.K:,} of {self.V:,} ids  →  {output}" for output in self.outputs
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document that `--json` writes."""
-        return {"export": asdict(self) | {"outputs": list(self.outputs)}}
 
 
 @dataclass(frozen=True)
@@ -56,37 +28,66 @@ class Form:
 
     Args:
         summary: What it is, and who reads it, in one line.
-        write: Makes it: source, output, and whether to replace what exists.
+        write: Makes it.
     """
 
     summary: str
-    write: Callable[[Path, Path, bool], ExportResult]
+    write: Callable[[Request], ExportResult]
 
 
-def export(source: Path, form: str, output: Path, *, force: bool = False) -> ExportResult:
-    """Write an artifact in another form.
+def export(
+    source: str | Path,
+    form: str,
+    output: Path,
+    *,
+    target: str | None = None,
+    unproven: bool = False,
+    converter: str | None = None,
+    force: bool = False,
+) -> ExportResult:
+    """Write something of ours in another form.
 
     Args:
-        source: What the form is made from; a draft vocabulary for lists of ids.
-        form: Key of `FORMS`.
-        output: The file to make.
+        source: What the form is made from: a draft vocabulary's file for lists
+            of ids, a drafter for engines.
+        form: Key of `forms()`.
+        output: The file or directory to make.
+        target: The target, where the drafter cannot be converted without it.
+        unproven: Write also what no test has loaded into the engine.
+        converter: For llama.cpp, the command that runs its converter.
         force: Replace what exists.
 
     Raises:
-        PluginError: There is no such form; names those there are.
-        ArtifactError: `source` is not what the form is made from.
+        PluginError: There is no such form, or it is unproven; names what there is.
+        ArtifactError: `source` is not what a list is made from.
+        CheckpointError: `source` is no drafter that the engine takes.
         VocabError: It is a draft vocabulary, and a wrong one.
         MissingExtra: The form needs a package that is not installed.
         OutputExists: A file is there and `force` is not given.
+        EnvironmentFailure: The disk is full, or a converter cannot be run.
     """
-    if form not in FORMS:
-        raise PluginError(f"nothing is exported to {form!r}; there are {', '.join(FORMS)}")
-    return FORMS[form].write(source, output, force)
+    known = forms()
+    if form not in known:
+        raise PluginError(f"nothing is exported to {form!r}; there are {', '.join(known)}")
+    return known[form].write(Request(str(source), output, target, unproven, converter, force))
 
 
-def _list_of_ids(form: ListForm, source: Path, output: Path, force: bool) -> ExportResult:  # noqa: FBT001 (the position is that of `Form.write`)
-    vocab, _ = read_vocab(source)
-    made = write_ids(output, vocab, form, force=force)
+def forms() -> Mapping[str, Form]:
+    """Return name to what is exported under it: engines, then lists of ids."""
+    engines: Mapping[str, Engine] = ENGINES.load_all()
+    served = {
+        engine.name: Form(engine.summary, partial(export_to_engine, engine))
+        for engine in engines.values()
+    }
+    lists: dict[str, Form] = {
+        form: Form(what, partial(_list_of_ids, form)) for form, what in _LISTS.items()
+    }
+    return {**served, **lists}
+
+
+def _list_of_ids(form: ListForm, request: Request) -> ExportResult:
+    vocab, _ = read_vocab(Path(request.source).expanduser())
+    made = write_ids(request.output, vocab, form, force=request.force)
     return ExportResult(form, tuple(map(str, made)), vocab.size, vocab.vocab_size, vocab.tokenizer)
 
 
@@ -96,8 +97,3 @@ _LISTS: Mapping[ListForm, str] = {
     "ids-npy": "a vector of int32, as NumPy writes it",
     "ids-pt": "a list as torch writes it (SGLang, FR-Spec), and a JSON twin; needs torch",
 }
-
-FORMS: Mapping[str, Form] = MappingProxyType(
-    {form: Form(summary, partial(_list_of_ids, form)) for form, summary in _LISTS.items()}
-)
-"""Name to what is exported under it."""

@@ -308,7 +308,7 @@ def test_it_opens_for_decoding_with_the_matrices_of_the_target(
     assert drafter.feature_layers == (1, 2, 3)
     assert drafter.head.vocab.is_full
     assert torch.equal(drafter.head.weight, rows)
-    assert torch.equal(drafter.embeddings, rows)
+    assert torch.equal(drafter.layer.embeddings, rows)
 
 
 def test_it_opens_for_decoding_with_matrices_of_its_own(tmp_path: Path, target: Checkpoint) -> None:
@@ -318,7 +318,7 @@ def test_it_opens_for_decoding_with_matrices_of_its_own(tmp_path: Path, target: 
     assert drafter.head.vocab.ids.tolist() == IDS
     for found, name in (
         (drafter.head.weight, "lm_head.weight"),
-        (drafter.embeddings, "embed_tokens.weight"),
+        (drafter.layer.embeddings, "embed_tokens.weight"),
     ):
         expected = torch.from_numpy(numbers(raw_tensors(directory)[name]).copy())
         assert torch.equal(found, expected)

@@ -10,7 +10,8 @@ import pytest
 from vocabtrim.core.errors import ArtifactError, OutputExists, PluginError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.core.vocab_file import write_vocab
-from vocabtrim.pipeline.export import FORMS, export
+from vocabtrim.engines.base import ENGINES
+from vocabtrim.pipeline.export import export, forms
 from vocabtrim.tensors import id_writer
 from vocabtrim.tensors.id_lists import read_ids
 
@@ -26,7 +27,7 @@ def vocab(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", id_writer.FORMS)
 def test_every_form_reads_back_as_the_same_ids(vocab: Path, tmp_path: Path, form: str) -> None:
     if form == "ids-pt":
         pytest.importorskip("torch")
@@ -40,12 +41,21 @@ def test_every_form_reads_back_as_the_same_ids(vocab: Path, tmp_path: Path, form
 
 
 def test_every_list_that_can_be_written_can_be_exported() -> None:
-    assert set(id_writer.FORMS) <= set(FORMS)
-    assert all(form.summary for form in FORMS.values())
+    known = forms()
+    assert set(id_writer.FORMS) <= set(known)
+    assert all(form.summary for form in known.values())
+
+
+def test_every_engine_is_a_form() -> None:
+    names = {engine.name for engine in ENGINES.load_all().values()}
+    assert names <= set(forms())
+    assert {"vllm", "sglang", "llama.cpp", "transformers"} <= names
 
 
 def test_an_unknown_form_names_those_there_are(vocab: Path, tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="nothing is exported to 'ids'; there are ids-json, "):
+    with pytest.raises(
+        PluginError, match=r"nothing is exported to 'ids'; there are .*, ids-json, "
+    ):
         export(vocab, "ids", tmp_path / "list")
 
 

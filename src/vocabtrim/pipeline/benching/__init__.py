@@ -1,0 +1,1 @@
+"""How `bench` works: arms served side by side, asked in turns, and compared."""

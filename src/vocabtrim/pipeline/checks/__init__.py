@@ -1,0 +1,1 @@
+"""Faults that a drafter can have, one small check each."""
