@@ -104,7 +104,6 @@ class Tracer:
 
     def join(self, texts: Sequence[TracedText], parts: Sequence[TracedRows]) -> Trace:
         """Return the trace of texts whose rows were recorded."""
-
         every = [self._room(0), *parts]
         return Trace(
             texts=tuple(texts),
