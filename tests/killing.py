@@ -17,6 +17,9 @@ from pathlib import Path
 
 import psutil
 
+INSTALLED = Path(sys.executable).with_name("vocabtrim")
+"""The command as it is installed, whether its environment is active or not."""
+
 COMMAND = """
 import sys
 from vocabtrim.cli.main import run

@@ -96,5 +96,5 @@ def test_a_worker_that_is_killed_is_one_sentence(place: Path) -> None:
 def test_the_command_is_the_installed_one(place: Path) -> None:
     """What is started above differs from the command in the size of tasks only."""
     finished(command("small", "--workers", "2"))
-    subprocess.run(["vocabtrim", *command("real")], check=True, capture_output=True)
+    subprocess.run([killing.INSTALLED, *command("real")], check=True, capture_output=True)
     assert Path("small").read_bytes() == Path("real").read_bytes()

@@ -33,14 +33,16 @@ GIGABYTE = 10**9
 def run(arguments: Sequence[str | Path]) -> float:
     """Run `vocabtrim ARGUMENTS…` to its end and return the seconds that it took."""
     began = time.monotonic()
-    subprocess.run(["vocabtrim", *map(str, arguments)], check=True, capture_output=True)
+    subprocess.run([killing.INSTALLED, *map(str, arguments)], check=True, capture_output=True)
     return time.monotonic() - began
 
 
 def killed(arguments: Sequence[str | Path], seconds: float) -> bool:
     """Run `vocabtrim ARGUMENTS…`, kill it then, and return whether it had not ended."""
     process = subprocess.Popen(
-        ["vocabtrim", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [killing.INSTALLED, *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         process.wait(seconds)
@@ -96,7 +98,7 @@ def test_two_gigabytes_take_less_than_one_of_memory(
         os.link("block", f"data/{number}.jsonl")
     tokenizer = real_directory("gemma3")
     process = subprocess.Popen(
-        ["vocabtrim", "count", "data", "-t", tokenizer, "-o", "out", "--workers", "2"],
+        [killing.INSTALLED, "count", "data", "-t", tokenizer, "-o", "out", "--workers", "2"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
