@@ -38,6 +38,7 @@ class Interrupts:
     def held(self) -> Iterator[None]:
         """Hold signals back; raise what is left at the end.
 
+        A signal that is ignored, as SIGHUP is under nohup, stays ignored.
         Elsewhere than in the main thread, which alone gets signals, and may set
         what is done about them, nothing changes.
 
@@ -50,7 +51,8 @@ class Interrupts:
         before: dict[signal.Signals, Any] = {}
         try:
             for number in NUMBERS:
-                before[number] = signal.signal(number, self._signalled)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, self._signalled)
             yield
         finally:
             for number, handler in before.items():

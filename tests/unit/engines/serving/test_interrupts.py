@@ -4,10 +4,23 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from vocabtrim.engines.serving.interrupts import NUMBERS, Interrupts
+
+
+@pytest.fixture(autouse=True)
+def _not_ignored() -> Iterator[None]:
+    """Have signals do what they do at a terminal, also in a job under nohup."""
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    for number in NUMBERS:
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def send(number: int = signal.SIGTERM) -> None:
@@ -63,6 +76,15 @@ def test_another_error_is_not_hidden_by_a_signal() -> None:
     with pytest.raises(ValueError, match="mine"), interrupts.held():
         send()
         raise ValueError("mine")
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_is_ignored_stays_ignored(number: int) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    interrupts = Interrupts()
+    with interrupts.held(), interrupts.open():
+        send(number)
+    assert not interrupts.hurry
 
 
 def test_handlers_are_put_back() -> None:

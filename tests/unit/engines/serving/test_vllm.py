@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vocabtrim.engines.serving.base import EngineError, Program, Serve
-from vocabtrim.engines.serving.vllm import MODULE, PLUGIN, SPECULATIVE
+from vocabtrim.engines.serving.vllm import LOCAL_ARGMAX, MODULE, PLUGIN, SPECULATIVE
 
 PROGRAM = Program(("vllm", "serve"), "0.32.0")
 
@@ -82,9 +82,11 @@ def test_a_server_without_a_drafter_is_told_nothing_of_drafting() -> None:
     assert words[-2:] == ["--dtype", "float32"]
 
 
-def drafting(*arguments: str) -> tuple[dict[str, object], list[str]]:
-    serve = Serve(Path("T"), Path("D"), "eagle3", 3, arguments=arguments)
-    words = PLUGIN.command(PROGRAM, serve, port=1, alias="a")
+def drafting(
+    *arguments: str, program: Program = PROGRAM, method: str = "eagle3"
+) -> tuple[dict[str, object], list[str]]:
+    serve = Serve(Path("T"), Path("D"), method, 3, arguments=arguments)
+    words = PLUGIN.command(program, serve, port=1, alias="a")
     at = words.index(SPECULATIVE)
     assert words.count(SPECULATIVE) == 1
     return json.loads(words[at + 1]), words[at + 2 :]
@@ -95,6 +97,17 @@ OURS = {"method": "eagle3", "model": "D", "num_speculative_tokens": 3}
 
 def test_a_drafter_is_one_document() -> None:
     assert drafting() == (OURS, [])
+
+
+def test_a_newer_one_takes_the_best_of_k_logits(tmp_path: Path) -> None:
+    new = PLUGIN.find(environment(tmp_path, {"vllm": "0.32.0"}), [])
+    assert drafting(program=new)[0] == OURS | {LOCAL_ARGMAX: True}
+    assert drafting(program=new, method="draft_model")[0] == OURS | {"method": "draft_model"}
+    own = json.dumps({LOCAL_ARGMAX: False})
+    assert drafting(SPECULATIVE, own, program=new)[0] == OURS | {LOCAL_ARGMAX: False}
+    (tmp_path / "old").mkdir()
+    old = PLUGIN.find(environment(tmp_path / "old", {"vllm": "0.11.0"}), [])
+    assert drafting(program=old)[0] == OURS
 
 
 @pytest.mark.parametrize("joined", [True, False])
