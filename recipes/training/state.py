@@ -74,7 +74,8 @@ class State:
     Args:
         step: Optimiser steps made.
         visits: Tokens visited, echoes included.
-        seconds: Training time, without evaluation, pauses and loading.
+        seconds: Training time, without evaluation, pauses and loading; on a CPU the
+            time of its cores by threads, so that other work beside it does not count.
         data: Fingerprint of the data.
         decay: First step of the decay; -1 for none.
         length: Steps of the decay.
