@@ -29,7 +29,9 @@ from tests.tiny_gguf import tiny_gguf, tiny_gguf_target
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.core.vocab_file import write_vocab
 from vocabtrim.families import eagle, mtp
+from vocabtrim.pipeline.convert import convert
 from vocabtrim.pipeline.trim import trim
+from vocabtrim.tensors.eagle3_layout import Layout
 from vocabtrim.tensors.id_writer import write_ids
 
 V, K, H = 256, 64, 32
@@ -137,6 +139,33 @@ def with_layers(writer: Any) -> None:
     writer.add_array("eagle3.target_layers", [2, 4, 5])
 
 
+def trimmed_gguf(directory: Path) -> Path:
+    """A GGUF drafter, trimmed here to rows of a GGUF target."""
+    directory.mkdir(exist_ok=True)
+    full = gguf_drafter(directory.parent / "full", head=None, ids=None)
+    trim(full, KEPT, directory / "less.gguf", target=gguf_target(directory.parent))
+    return directory / "less.gguf"
+
+
+def trimmed_again(directory: Path) -> Path:
+    """A published drafter with a reduced head, trimmed here to fewer ids, from two files."""
+    trim(sharded(directory.parent / "published"), DraftVocab(IDS, V), directory)
+    return directory
+
+
+def trimmed_speculators(directory: Path) -> Path:
+    """A drafter in the layout of speculators, trimmed here."""
+    full = tiny_speculators(directory.parent / "full", vocab_size=V)
+    trim(full, KEPT, directory, target=target(directory.parent / "its target"))
+    return directory
+
+
+def converted(directory: Path) -> Path:
+    """The same in the flat layout, as every reader counts its layers."""
+    convert(trimmed_speculators(directory.parent / "nested"), Layout.FLAT, directory)
+    return directory
+
+
 def gguf_target(directory: Path) -> Path:
     """A GGUF target of the same tokenizer, which the drafters above do not resemble."""
     return tiny_gguf_target(directory / "target.gguf", vocab_size=GGUF_V)
@@ -196,6 +225,10 @@ CLEAN: Mapping[str, Callable[[Path], Path]] = MappingProxyType(
         "trimmed LM": trimmed_lm,
         "trimmed EAGLE-2": trimmed_eagle,
         "MTP sidecar": sidecar,
+        "trimmed GGUF": trimmed_gguf,
+        "trimmed again": trimmed_again,
+        "trimmed speculators": trimmed_speculators,
+        "converted": converted,
         "target": target,
         "GGUF": gguf_drafter,
         "FR-Spec": fr_spec,

@@ -17,11 +17,17 @@ import numpy as np
 
 from tests import clean_drafters as clean
 from tests.clean_drafters import IDS, LAYERS, K, V
-from tests.tiny import as_bin, edit, numbers, raw_tensors, write_raw
+from tests.tiny import as_bin, edit, numbers, raw_tensors, tiny_lm, tiny_target, write_raw
+from tests.tiny_tokenizer import CHATML, write_tokenizer
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.core.vocab_file import write_vocab
+from vocabtrim.families import eagle
+from vocabtrim.tensors.id_writer import write_ids
 
 Plant = Callable[[Path], Path]
+
+WIDE = 320
+"""V of a target with padding: the tokenizer of the tests has some 270 ids."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Planted:
         severity: How bad it is, no engine named.
         minds: A reader that must be named.
         plant: Writes it into an empty directory; returns what to look at.
-        target: Whether it shows beside a target only.
+        target: Whether it shows beside a target only, or what builds another than
+            that of the clean drafters.
         vocab: Whether it shows beside a draft vocabulary only.
         what: Which of several faults of one name.
     """
@@ -42,7 +49,7 @@ class Planted:
     severity: str
     minds: str
     plant: Plant
-    target: bool = False
+    target: bool | Plant = False
     vocab: bool = False
     what: str = ""
 
@@ -243,6 +250,99 @@ def medusa(ids: np.ndarray | None = IDS, *, original_lm_head: bool = True) -> Pl
     return plant
 
 
+def beside(directory: Path) -> Path:
+    """Write a map beside a drafter's weights, as some training tools leave it."""
+    drafter = changed(drop=["d2t", "t2d"])(directory)
+    write_ids(drafter / "d2t.pt", clean.KEPT, "ids-pt")
+    return drafter
+
+
+def with_tokenizer(directory: Path, change: Callable[[Any], None] = lambda _: None) -> Path:
+    """Write the target with a tokenizer, and change the document that it is."""
+    write_tokenizer(clean.target(directory))
+    path = directory / "tokenizer.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    return directory
+
+
+def wide_target(directory: Path) -> Path:
+    """Write a target of more ids than its tokenizer has, which thinks before it answers."""
+    thinking = CHATML.replace("'\n' + message", "'\n<think>' + message")
+    return write_tokenizer(
+        tiny_target(directory, tied=False, vocab_size=WIDE, layers=8), template=thinking
+    )
+
+
+def wide(ids: np.ndarray) -> Plant:
+    """Return a builder of a drafter for that target."""
+    maps = {"d2t": ids_of(ids), "t2d": np.isin(np.arange(WIDE), ids)}
+    return changed(add=maps, config={"vocab_size": WIDE})
+
+
+def tokenizer_of(change: Callable[[Any], None]) -> Plant:
+    """Return a builder of a drafter with a tokenizer that was changed."""
+
+    def plant(directory: Path) -> Path:
+        clean.specforge(directory)
+        with_tokenizer(directory.parent / "donor", change)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (directory / name).write_bytes((directory.parent / "donor" / name).read_bytes())
+        return directory
+
+    return plant
+
+
+def swap_two(document: Any) -> None:
+    """Give two tokens each other's ids."""
+    vocabulary = document["model"]["vocab"]
+    one, other = list(vocabulary)[:2]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+
+
+def emptied(name: str) -> Plant:
+    """Return a builder of a drafter with a file that holds nothing."""
+
+    def plant(directory: Path) -> Path:
+        (clean.specforge(directory) / name).write_text("")
+        return directory
+
+    return plant
+
+
+def of_class(name: str) -> Plant:
+    """Return a builder of the target under another class."""
+    return lambda directory: edit(clean.target(directory), config={"architectures": [name]})
+
+
+def quantised_target(directory: Path) -> Path:
+    """Write the target with a scale beside its head."""
+    scale = {"lm_head.weight_scale": np.ones((V, 1), np.float32)}
+    return edit(clean.target(directory), add=scale)
+
+
+def larger(directory: Path) -> Path:
+    """Write a target of more ids."""
+    return tiny_target(directory, tied=False, vocab_size=V + 64, layers=8)
+
+
+def whole_eagle(directory: Path) -> Path:
+    """Write an EAGLE-2 drafter that stores a whole head."""
+    eagle.PLUGIN.tiny_checkpoint(directory, vocab_size=V, hidden=32)
+    return edit(directory, add={"lm_head.weight": np.ones((V, 32), np.float32)})
+
+
+def bare_eagle(**keys: Any) -> Plant:
+    """Return a builder of an EAGLE-2 drafter as it is published."""
+
+    def plant(directory: Path) -> Path:
+        eagle.PLUGIN.tiny_checkpoint(directory, vocab_size=V, hidden=32)
+        return edit(directory, config=keys)
+
+    return plant
+
+
 def wanted(path: Path) -> Path:
     """Write the draft vocabulary that a drafter is held against."""
     other = DraftVocab(np.sort(replaced(IDS, 3, 250)), V)
@@ -267,10 +367,29 @@ PLANTED = (
         gguf(ids=None, add={"output.weight": np.ones((K, 256), np.float32)}, head=None),
         what="gguf",
     ),
+    Planted("map-missing", "fault", "vllm", beside, what="beside"),
+    Planted(
+        "map-misnamed",
+        "fault",
+        "llama.cpp",
+        gguf(
+            ids=None,
+            head=None,
+            add={"output.weight": np.ones((K, 256), np.float32), "d2t.weight": IDS},
+        ),
+        what="gguf",
+    ),
     Planted("map-misnamed", "fault", "vllm", renamed("d2t", "model.d2t")),
-    Planted("map-not-whole", "fault", "every engine", without_mask(ids_of(IDS).astype(np.float32))),
+    Planted("map-not-whole", "fault", "sglang", without_mask(ids_of(IDS).astype(np.float32))),
     Planted(
         "map-not-whole", "fault", "every engine", without_mask(ids_of(IDS)[None]), what="shape"
+    ),
+    Planted(
+        "map-not-whole",
+        "fault",
+        "llama.cpp",
+        without_mask(ids_of(IDS).astype(np.float16)),
+        what="rounded",
     ),
     Planted("map-length", "fault", "vllm", without_mask(ids_of(IDS[:-1])), what="short"),
     Planted(
@@ -315,6 +434,8 @@ PLANTED = (
         changed(add={"d2t": np.zeros(K, np.int64), "t2d": np.arange(V) < K}),
         what="meant",
     ),
+    Planted("map-first-ids", "fault", "llama.cpp", gguf(ids=range(K)), what="gguf"),
+    Planted("map-duplicates", "fault", "llama.cpp", gguf(ids=[0] * K), what="zeros in gguf"),
     Planted("map-of-ids", "fault", "vllm", changed(add={"d2t": IDS})),
     Planted(
         "map-of-ids",
@@ -399,6 +520,15 @@ PLANTED = (
         config(clean.trimmed_lm, tie_word_embeddings=True),
         what="LM",
     ),
+    Planted(
+        "head-tied",
+        "fault",
+        "sglang",
+        changed(clean.whole, drop=["lm_head.weight"], config={"tie_word_embeddings": True}),
+        what="no head",
+    ),
+    Planted("head-tied", "fault", "sglang", bare_eagle(tie_word_embeddings=True), what="EAGLE"),
+    Planted("head-not-read", "fault", "vllm", whole_eagle),
     Planted("head-bias", "fault", "vllm", changed(add={"lm_head.bias": np.zeros(K, np.float32)})),
     Planted(
         "head-bias",
@@ -435,6 +565,15 @@ PLANTED = (
     ),
     # the config
     Planted("config-draft-size", "fault", "sglang", changed(forget=["draft_vocab_size"])),
+    Planted("config-draft-size", "fault", "vllm", config(draft_vocab_size=None), what="null"),
+    Planted(
+        "config-draft-size",
+        "fault",
+        "sglang",
+        config(clean.whole, draft_vocab_size=None),
+        what="null and whole",
+    ),
+    Planted("config-parallel", "note", "sglang", changed(add={"mask_hidden": HEAD[:1]})),
     Planted("config-vocab-size", "fault", "vllm", config(vocab_size=K)),
     Planted(
         "config-vocab-size", "fault", "vllm", lambda d: layer_config(d, vocab_size=K), what="nested"
@@ -461,6 +600,24 @@ PLANTED = (
     Planted(
         "layers-impossible", "fault", "every engine", config(**{LAYERS: [4, 5]}), what="number"
     ),
+    Planted("layers-impossible", "fault", "every engine", config(**{LAYERS: "2,4,5"}), what="text"),
+    Planted("layers-impossible", "fault", "sglang", inner([]), what="empty"),
+    Planted(
+        "target-width",
+        "fault",
+        "every engine",
+        gguf(more=lambda w: (clean.with_layers(w), w.add_uint32("eagle3.target_hidden_size", 64))),
+        target=True,
+        what="gguf",
+    ),
+    Planted(
+        "target-vocabulary",
+        "fault",
+        "sglang",
+        lambda directory: tiny_lm(directory, vocab_size=V),
+        target=larger,
+        what="LM",
+    ),
     Planted("target-width", "fault", "every engine", config(target_hidden_size=64), target=True),
     Planted(
         "target-vocabulary",
@@ -479,6 +636,7 @@ PLANTED = (
         "files-stale-index", "fault", "sglang", left_over(index=True, removed=True), what="removed"
     ),
     Planted("files-stray", "fault", "vllm", left_over(index=False)),
+    Planted("files-damaged", "loss", "every engine", emptied("generation_config.json")),
     Planted("files-two-formats", "fault", "EAGLE", bin_beside),
     # the ids
     Planted(
@@ -495,6 +653,25 @@ PLANTED = (
         ),
     ),
     Planted("ids-ends", "loss", "every engine", config(eos_token_id=[0, 2])),
+    Planted("ids-ends", "loss", "every engine", wide(IDS), target=wide_target, what="files"),
+    Planted("ids-template", "note", "every engine", wide(IDS), target=wide_target),
+    Planted(
+        "ids-padding",
+        "loss",
+        "every engine",
+        wide(np.append(IDS[:-1], WIDE - 1)),
+        target=wide_target,
+    ),
+    Planted("tokenizers", "fault", "every engine", tokenizer_of(swap_two), target=with_tokenizer),
+    Planted(
+        "tokenizers",
+        "fault",
+        "every engine",
+        clean.gguf_drafter,
+        target=with_tokenizer,
+        what="gguf",
+    ),
+    Planted("tokenizer-damaged", "loss", "every engine", emptied("tokenizer.json")),
     Planted("ids-asked-for", "fault", "every engine", clean.specforge, vocab=True),
     Planted("ids-asked-for", "fault", "every engine", clean.whole, vocab=True, what="all"),
     # the rows
@@ -508,6 +685,14 @@ PLANTED = (
         what="first",
     ),
     Planted("rows", "fault", "every engine", absolute_map, target=True, what="of ids"),
+    Planted(
+        "rows",
+        "fault",
+        "every engine",
+        foreign_rows(lambda ids: np.roll(ids, 1)),
+        target=True,
+        what="shifted",
+    ),
     # GGUF
     Planted(
         "gguf-map-type",
@@ -522,6 +707,9 @@ PLANTED = (
     Planted("gguf-no-reader", "fault", "llama.cpp", gguf(architecture="llama")),
     Planted("gguf-patch", "note", "llama.cpp", gguf(architecture="qwen35")),
     Planted("gguf-layers", "fault", "llama.cpp", gguf_layers([1, 2])),
+    Planted(
+        "gguf-layers", "fault", "llama.cpp", gguf_layers([2, 4, 11]), target=True, what="beyond"
+    ),
     Planted("gguf-layers", "fault", "llama.cpp", gguf(more=lambda _: None), what="missing"),
     Planted(
         "gguf-followers",
@@ -543,14 +731,27 @@ PLANTED = (
     Planted("list-of-offsets", "note", "sglang", clean.modelopt_map, what="ModelOpt"),
     Planted("list-repeats", "loss", "sglang", listed([*IDS.tolist(), int(IDS[0])])),
     Planted("list-order", "note", "sglang", listed(shuffled(IDS).tolist())),
+    Planted("list-target-head", "fault", "sglang", clean.token_map, target=quantised_target),
+    Planted(
+        "list-target-head",
+        "loss",
+        "sglang",
+        clean.token_map,
+        target=of_class("MiMoV2ForCausalLM"),
+        what="several layers",
+    ),
     # other drafters
     Planted("block-missing", "fault", "vllm", block(drop=["d2t", "t2d"])),
     Planted("block-missing", "fault", "vllm", block("DSpark", drop=["lm_head.weight"]), what="2"),
     Planted("block-ignored", "loss", "sglang", block()),
     Planted("block-ignored", "fault", "sglang", block("DSpark", add=markov(K)), what="markov"),
     Planted("block-markov", "fault", "vllm", block("DSpark", add=markov(V))),
+    Planted("block-missing", "fault", "vllm", block(drop=["lm_head.weight"]), what="head"),
+    Planted("block-whole", "fault", "vllm", block("DFlash2")),
+    Planted("block-whole", "fault", "vllm", block("LiLiCorr"), what="refused"),
     Planted("medusa-heads", "fault", "vllm", medusa(original_lm_head=False)),
     Planted("medusa-map", "fault", "vllm", medusa(ids=None)),
     Planted("medusa-map", "fault", "vllm", medusa(ids=IDS[:-1]), what="short"),
     Planted("medusa-map", "fault", "vllm", medusa(ids=IDS + V), what="beyond"),
+    Planted("medusa-vocab-size", "loss", "vllm", medusa(), target=larger),
 )

@@ -199,7 +199,9 @@ def edit(
 ) -> Path:
     """Change a checkpoint in place: tensors to add or drop, config keys to set or forget."""
     tensors = raw_tensors(directory)
-    names = {"float32": "F32", "int64": "I64", "bool": "BOOL", "int32": "I32", "uint8": "U8"}
+    names = {"float32": "F32", "int64": "I64", "bool": "BOOL", "int32": "I32", "uint8": "U8"} | {
+        "float16": "F16"
+    }
     for name, array in (add or {}).items():
         tensors[name] = (
             names[array.dtype.name],

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.clean_drafters import fr_spec, specforge, speculators, target
+from tests.clean_drafters import (
+    fr_spec,
+    gguf_drafter,
+    gguf_target,
+    specforge,
+    speculators,
+    target,
+    token_map,
+)
 from tests.cli.conftest import Command
 from tests.planted_faults import wanted
 from tests.tiny import edit
@@ -64,3 +72,37 @@ def test_a_probe_asks_for_the_target(vocabtrim: Command, tmp_path: Path) -> None
     outcome = vocabtrim("check", specforge(tmp_path / "d"), "--probe", tmp_path / "p.txt")
     assert outcome.code == 2
     assert "give --target" in outcome.err
+
+
+def test_names_of_engines_may_be_written_as_their_makers_do(
+    vocabtrim: Command, tmp_path: Path
+) -> None:
+    drafter = specforge(tmp_path / "d")
+    assert vocabtrim("check", drafter, "--engine", "vLLM", "--engine", "SGLang").code == 0
+
+
+def test_a_part_of_a_drafter_is_not_the_drafter(vocabtrim: Command, tmp_path: Path) -> None:
+    drafter = specforge(tmp_path / "d")
+    for name in ("model.safetensors", "config.json"):
+        outcome = vocabtrim("check", drafter / name)
+        assert outcome.code == 2
+        assert "it is part of a drafter: give the directory" in outcome.err
+    assert vocabtrim("check", token_map(tmp_path / "d")).code == 0
+
+
+def test_a_probe_says_what_it_cannot_decode(vocabtrim: Command, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("hello\n")
+    drafter = gguf_drafter(tmp_path / "d")
+    words = ("--probe", tmp_path / "p.txt", "--target", target(tmp_path / "t"))
+    outcome = vocabtrim("check", drafter, *words)
+    assert outcome.code == 2
+    assert "is a GGUF file" in outcome.err
+    assert "give --target" not in outcome.err
+
+
+def test_a_drafter_of_two_gguf_files_is_looked_at_as_they_are(
+    vocabtrim: Command, tmp_path: Path
+) -> None:
+    verifier = gguf_target(tmp_path)
+    outcome = vocabtrim("check", gguf_drafter(tmp_path / "d"), "--target", verifier)
+    assert outcome.code == 0, outcome.out

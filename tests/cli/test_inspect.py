@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
+from tests.tiny import tiny_eagle3
 from vocabtrim.families.base import FAMILIES
 
 
@@ -53,3 +54,11 @@ def test_a_target_that_brings_its_own_drafter(vocabtrim: Command, tmp_path: Path
     assert "mtp (--family mtp)" in both.out
     alone = vocabtrim("inspect", tmp_path / "t", "--family", "mtp")
     assert "mtp (a target's own prediction layers" in alone.out
+
+
+def test_a_part_of_a_drafter_leads_to_its_directory(vocabtrim: Command, tmp_path: Path) -> None:
+    drafter = tiny_eagle3(tmp_path / "d")
+    for name in ("model.safetensors", "config.json"):
+        outcome = vocabtrim("inspect", drafter / name)
+        assert outcome.code == 2
+        assert "of a drafter or a target, give the directory" in outcome.err

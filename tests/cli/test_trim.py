@@ -19,6 +19,8 @@ from tests.tiny_gguf import read_gguf, tiny_gguf, tiny_gguf_target
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.core.vocab_file import write_vocab
 from vocabtrim.families.base import FAMILIES
+from vocabtrim.pipeline.fingerprints import fingerprint_at
+from vocabtrim.tensors.built_in import demo_gguf
 from vocabtrim.tensors.locate import locate
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
@@ -167,7 +169,7 @@ def test_weights_of_torch_that_would_run_code_are_refused(
 
 def test_a_gguf_drafter_becomes_a_gguf_file(vocabtrim: Command, tmp_path: Path) -> None:
     drafter, target = tiny_gguf(tmp_path / "d.gguf"), tiny_gguf_target(tmp_path / "t.gguf")
-    kept = DraftVocab(np.arange(0, GGUF_V, 3), GGUF_V, fingerprint_of(drafter))
+    kept = DraftVocab(np.arange(0, GGUF_V, 3), GGUF_V, fingerprint_at(drafter))
     write_vocab(tmp_path / "v", kept, inputs={}, options={}, facts={})
     outcome = vocabtrim(
         *("trim", drafter, "--vocab", tmp_path / "v", "--target", target),
@@ -189,3 +191,12 @@ def test_a_type_that_cannot_be_written_is_one_sentence(
     assert outcome.code == 2
     assert "Q4_0 is a type of GGUF" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gguf_model_without_a_reduced_head_is_converted_and_that_is_said(
+    vocabtrim: Command, vocab: Path, tmp_path: Path
+) -> None:
+    outcome = vocabtrim("trim", demo_gguf(), "--vocab", vocab, "-o", tmp_path / "out.gguf")
+    assert outcome.code == 0, outcome.err
+    assert "becomes a directory of safetensors" in outcome.err
+    assert (tmp_path / "out.gguf" / "model.safetensors").is_file()

@@ -14,7 +14,8 @@ from tests.tiny import H, V, as_bin, edit, numbers, raw_tensors, tiny_target
 from vocabtrim.core.errors import CheckpointError, DecodeError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import FAMILIES, DrafterFamily, family_of, known_families
-from vocabtrim.pipeline.trim import ID_LIST_FILE, TrimResult, trim
+from vocabtrim.pipeline.trim import ID_LIST_FILE, trim
+from vocabtrim.pipeline.trim_result import TrimResult
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 PART = DraftVocab(np.arange(1, V, 2), V)

@@ -5,8 +5,10 @@ published as one file without one, so theirs are from the code that saves or loa
 them. Sizes are letters here, set to small numbers: H hidden, Q and C the widths of
 queries and of keys and values, M the MLP's, V ids, K rows.
 
-* EAGLE-3, flat: SafeAILab/EAGLE `eagle/model/cnets.py`, `Model.__init__` (as in
-  yuhuili/EAGLE3-LLaMA3.1-Instruct-8B), and SpecForge 0.2.0 `llama3_eagle.py`;
+* EAGLE-3, flat: SafeAILab/EAGLE `eagle/model/cnets.py`, `Model.__init__`, and
+  SpecForge 0.2.0 `llama3_eagle.py`; held against what yuhuili's
+  EAGLE3-LLaMA3.1-Instruct-8B stores, as the GitHub repository tanishqkumar/ssd
+  lists it tensor by tensor (`ssd/models/eagle3_draft_llama3.py`, commit 55b3886);
 * EAGLE-3, speculators 0.9: `models/eagle3/core.py` and `model_definitions.py`;
 * EAGLE-3 of ModelOpt: `torch/export/plugins/hf_spec_export.py`;
 * EAGLE-1: SafeAILab/EAGLE `eagle/model/cnets1.py`;
@@ -26,7 +28,8 @@ import pytest
 
 from tests.tiny import RawTensor, edit, raw_tensors, tiny_target, write_raw
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import family_of, write_tiny
+from vocabtrim.families.base import family_of
+from vocabtrim.families.tiny import write_tiny
 from vocabtrim.pipeline.convert import convert
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.causal import prediction_layers
@@ -80,6 +83,27 @@ EAGLE1: Shapes = {
     "layers.0.post_attention_layernorm.weight": ("F16", ("H",)),
 }
 
+LLAMA31_8B = {
+    "d2t": (32_000,),
+    "t2d": (128_256,),
+    "midlayer.self_attn.q_proj.weight": (4096, 8192),
+    "midlayer.self_attn.k_proj.weight": (1024, 8192),
+    "midlayer.self_attn.v_proj.weight": (1024, 8192),
+    "midlayer.self_attn.o_proj.weight": (4096, 4096),
+    "midlayer.mlp.gate_proj.weight": (14_336, 4096),
+    "midlayer.mlp.up_proj.weight": (14_336, 4096),
+    "midlayer.mlp.down_proj.weight": (4096, 14_336),
+    "midlayer.hidden_norm.weight": (4096,),
+    "midlayer.input_layernorm.weight": (4096,),
+    "midlayer.post_attention_layernorm.weight": (4096,),
+    "norm.weight": (4096,),
+    "fc.weight": (4096, 12_288),
+    "lm_head.weight": (32_000, 4096),
+}
+"""What is stored of yuhuili/EAGLE3-LLaMA3.1-Instruct-8B."""
+
+LLAMA31_SIZES = {"H": 4096, "2H": 8192, "3H": 12_288, "Q": 4096, "C": 1024, "M": 14_336}
+
 QWEN36_INDEX = (
     "mtp.fc.weight",
     "mtp.layers.0.input_layernorm.weight",
@@ -122,8 +146,8 @@ CONFIG = {
 }
 
 
-def listed(shapes: Shapes, K: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    sizes = SIZES | {"K": K}
+def listed(shapes: Shapes, K: int, **others: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    sizes = SIZES | {"K": K} | others
     return {name: (dtype, tuple(sizes[d] for d in dims)) for name, (dtype, dims) in shapes.items()}
 
 
@@ -145,6 +169,11 @@ def published(directory: Path, shapes: Shapes) -> Path:
 
 def found(directory: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: raw[:2] for name, raw in raw_tensors(directory).items()}
+
+
+def test_the_list_is_that_of_a_published_drafter() -> None:
+    at_its_size = listed(SAFEAILAB, 32_000, V=128_256, **LLAMA31_SIZES)
+    assert {name: shape for name, (_, shape) in at_its_size.items()} == LLAMA31_8B
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from tests.engines.llama_cpp import Answer, convert, quantise, refuses, require, served
 from tests.tiny_gguf import read_gguf
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import write_tiny
+from vocabtrim.families.tiny import write_tiny
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.built_in import demo_drafter, demo_gguf, demo_target
 from vocabtrim.tensors.checkpoint import Checkpoint

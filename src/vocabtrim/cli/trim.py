@@ -11,15 +11,29 @@ from typing import Annotated
 import typer
 
 from vocabtrim.cli.console import Console
-from vocabtrim.cli.options import DRAFTER_HELP, TARGET_HELP, Debug, Force, Json, Output, Quiet
+from vocabtrim.cli.options import TARGET_HELP, Debug, Force, Json, Quiet
 
 
 def trim(
-    drafter: Annotated[str, typer.Argument(metavar="DRAFTER", help=DRAFTER_HELP)],
+    drafter: Annotated[
+        str,
+        typer.Argument(
+            metavar="DRAFTER",
+            help="Drafter: a directory, a GGUF file, a hub name, 'demo-eagle3' or 'demo-lm'.",
+        ),
+    ],
     vocab: Annotated[
         Path, typer.Option("--vocab", metavar="FILE", help="Draft vocabulary, from `select`.")
     ],
-    output: Output,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="The directory to make; of a drafter that is a GGUF file, the file.",
+        ),
+    ],
     target: Annotated[
         str | None,
         typer.Option(metavar="T", help=f"{TARGET_HELP} Needed where the head is the target's."),
@@ -56,6 +70,11 @@ def trim(
     console = Console(json, quiet, force)
     ids, manifest = read_vocab(vocab)
     place, beside = locate_pair(drafter, target)
+    if Path(drafter).expanduser().is_file() and place.is_dir():
+        console.warn(
+            f"llama.cpp has no reduced head for a model like {drafter}: it was converted, and "
+            f"{output} becomes a directory of safetensors"
+        )
     result = run(
         place,
         ids,

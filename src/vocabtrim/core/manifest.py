@@ -132,6 +132,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ArtifactError: The file is missing, damaged, or not ours.
     """
+    if path.is_dir():
+        raise ArtifactError(f"{path} is a directory, and a file that vocabtrim wrote is expected")
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file")
     try:

@@ -26,6 +26,10 @@ from vocabtrim.core.errors import VocabError
 ROW_MULTIPLE = 64
 """Heads are padded to 64 rows by vLLM and tiled by 4 to 16 rows elsewhere."""
 
+MOST_IDS = 1 << 24
+"""More ids than any tokenizer has: sizes beyond it come from damaged files, and are not
+allocated."""
+
 
 @dataclass(frozen=True, eq=False)
 class DraftVocab:
@@ -55,6 +59,7 @@ class DraftVocab:
             )
         if given.size == 0:
             raise VocabError("a draft vocabulary needs at least one id")
+        _check_size(self.vocab_size)
         ids = given.astype(np.int64)
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.vocab_size:
@@ -95,7 +100,12 @@ class DraftVocab:
 
     @classmethod
     def full(cls, vocab_size: int, tokenizer: str | None = None) -> DraftVocab:
-        """Return the vocabulary of an untrimmed drafter: every id."""
+        """Return the vocabulary of an untrimmed drafter: every id.
+
+        Raises:
+            VocabError: There are more than any tokenizer has.
+        """
+        _check_size(vocab_size)
         return cls(np.arange(vocab_size, dtype=np.int64), vocab_size, tokenizer)
 
     @classmethod
@@ -192,3 +202,9 @@ class DraftVocab:
 def rounded_rows(rows: int, vocab_size: int) -> int:
     """Return `rows` rounded up to a multiple of 64, at most V."""
     return min(-(-rows // ROW_MULTIPLE) * ROW_MULTIPLE, vocab_size)
+
+
+def _check_size(vocab_size: int) -> None:
+    """Refuse a V that no tokenizer has."""
+    if vocab_size > MOST_IDS:
+        raise VocabError(f"no tokenizer has {vocab_size:,} ids: the file that says so is damaged")

@@ -51,7 +51,14 @@ def read_vocab(path: Path) -> tuple[DraftVocab, Manifest]:
         ArtifactError: The file is missing, damaged, or something else.
         VocabError: Its ids are no draft vocabulary.
     """
-    tensors, manifest = read_artifact(path, KIND)
+    try:
+        tensors, manifest = read_artifact(path, KIND)
+    except ArtifactError as fault:
+        if not path.exists():
+            raise
+        raise ArtifactError(
+            f"{fault}; of a list of ids, or of a drafter's, `vocabtrim select --ids` makes one"
+        ) from fault
     if "ids" not in tensors:
         raise ArtifactError(f"{path}: its tensor `ids` is missing")
     return DraftVocab(tensors["ids"], manifest.vocab_size, manifest.tokenizer), manifest

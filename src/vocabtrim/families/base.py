@@ -3,39 +3,29 @@
 A family says, of the drafters built one way: how to recognise one by its
 tensors and config (never by its path), where its LM head is, what its config
 says once trimmed, and what a draft step costs. It states facts; cutting and
-writing is `pipeline/trim.py`, for all families alike.
+writing is `pipeline/trim.py`, for all families alike. What those share that feed on
+the target's features is `fused.py`; what they all write for tests, `tiny.py`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from vocabtrim.core.errors import CheckpointError
-from vocabtrim.core.metrics import StepCost, untied_parameters
+from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.registry import Registry
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.tensors.causal import row_bytes, stored_matrices
-from vocabtrim.tensors.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, TensorInfo
-from vocabtrim.tensors.eagle3_layout import EMBEDDING, FUSION
-from vocabtrim.tensors.head_source import (
-    HEAD_WEIGHT,
-    HeadSource,
-    held_rows,
-    own_head,
-    stores_head,
-    target_head,
-)
-from vocabtrim.tensors.writer import CheckpointWriter
+from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.head_source import HeadSource
 
 if TYPE_CHECKING:
     from vocabtrim.decode.drafters.base import Drafter
 
-FAMILIES = Registry("vocabtrim.families", "drafter family")
+FAMILIES = Registry(
+    "vocabtrim.families", "drafter family", beside=frozenset({"base", "fused", "tiny"})
+)
 
 TRIMMED_PREFIX = "Trimmed"
 
@@ -179,88 +169,6 @@ def known_families(checkpoint: Checkpoint) -> list[DrafterFamily]:
     return [family for family in families.values() if family.matches(checkpoint)]
 
 
-def fused_cost(
-    drafter: Checkpoint,
-    target: Checkpoint | None,
-    head: HeadSource | None,
-    *,
-    trunk: Sequence[TensorInfo],
-    once_a_cycle: Sequence[TensorInfo] = (),
-    itemsize: float | None = None,
-) -> StepCost:
-    """Return the cost of a drafter whose embedding and head may be the target's.
-
-    Parameters are trunk + V·H + K·H whoever stores the matrices.
-
-    Args:
-        drafter: Of one of the families that fuse the target's features.
-        target: The target, where it is at hand.
-        head: The head; None where it is the target's and no target is at hand:
-            then V rows in the precision of the drafter's fusion layer.
-        trunk: Its tensors but embedding, head and maps.
-        once_a_cycle: Those of the trunk that only the first step reads.
-        itemsize: Bytes a weight, where it is not the stored one.
-    """
-    V, H = drafter.integer("vocab_size"), drafter.integer("hidden_size")
-    fusion = drafter.tensors[FUSION]
-    width = fusion.nbytes / fusion.n_params if itemsize is None else itemsize
-    rows, bias, head_bytes, embedding_row = V, 0, V * round(H * width), round(H * width)
-    if head is not None:
-        rows = head.held.size
-        bias = sum(info.n_params for info in head.infos) - head.weight.n_params
-        head_bytes = sum(info.bytes_at(itemsize) for info in head.infos)
-    if EMBEDDING in drafter.tensors:
-        embedding_row = row_bytes(drafter.tensors[EMBEDDING], itemsize)
-    elif target is not None:
-        embedding_row = row_bytes(stored_matrices(target).embedding, itemsize)
-    cycle_bytes = sum(info.bytes_at(itemsize) for info in once_a_cycle)
-    trunk_bytes = sum(info.bytes_at(itemsize) for info in trunk)
-    return StepCost(
-        params=untied_parameters(sum(info.n_params for info in trunk) + bias, H, V, rows),
-        head_params=rows * H + bias,
-        step_bytes=trunk_bytes - cycle_bytes + head_bytes + embedding_row,
-        head_bytes=head_bytes,
-        cycle_bytes=cycle_bytes,
-    )
-
-
-def borrowed_head(drafter: Checkpoint, target: Checkpoint | None) -> HeadSource:
-    """Return the head of a drafter that may use the target's: its own, or else that.
-
-    Raises:
-        CheckpointError: It is the target's and no target was given, or head,
-            maps and config contradict each other.
-    """
-    V = drafter.integer("vocab_size")
-    if stores_head(drafter):
-        return own_head(drafter, V)
-    check_whole(drafter)
-    if target is None:
-        raise CheckpointError(
-            f"it has no {HEAD_WEIGHT}, so its head is the target's: give --target",
-            path=drafter.path,
-        )
-    return target_head(target, vocab_size=V, hidden=drafter.integer("hidden_size"))
-
-
-def check_whole(drafter: Checkpoint) -> None:
-    """Refuse a drafter without a head that says it drafts over fewer than all ids.
-
-    Raises:
-        CheckpointError: It says so, or its maps are none of the whole vocabulary.
-    """
-    V = drafter.integer("vocab_size")
-    stated = drafter.config.get("draft_vocab_size")
-    if stated not in (None, V):
-        raise CheckpointError(
-            f"it drafts over {stated} of {V} ids but has no {HEAD_WEIGHT}: "
-            "engines would read the wrong rows of the target's",
-            path=drafter.path,
-        )
-    # SpecForge writes a map of zeros beside a full vocabulary.
-    held_rows(drafter, V, V)
-
-
 def trimmed_architectures(config: Mapping[str, Any], *, full: bool) -> list[str]:
     """Return the names of a drafter's class, so that stock loaders refuse a trimmed one.
 
@@ -275,21 +183,3 @@ def trimmed_architectures(config: Mapping[str, Any], *, full: bool) -> list[str]
     names = stated if isinstance(stated, list) else []
     plain = [str(name).removeprefix(TRIMMED_PREFIX) for name in names]
     return plain if full else [TRIMMED_PREFIX + name for name in plain]
-
-
-def write_tiny(
-    directory: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], seed: int
-) -> None:
-    """Write a checkpoint of random float32 weights; norms (vectors) are ones.
-
-    The scale 0.2 spreads the logits of a tiny model far enough for its greedy
-    choices to differ from position to position.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(seed)
-    writer = CheckpointWriter()
-    for name, shape in shapes.items():
-        values = generator.normal(0.0, 0.2, shape) if len(shape) > 1 else np.ones(shape)
-        writer.add_array(name, values.astype(np.float32))
-    writer.write(directory / WEIGHTS_FILE)
-    (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -18,34 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocabtrim.core.errors import DecodeError
-from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import (
-    borrowed_head,
-    check_whole,
-    fused_cost,
-    trimmed_architectures,
-    write_tiny,
-)
+from vocabtrim.families.base import trimmed_architectures
+from vocabtrim.families.fused import Fused
+from vocabtrim.families.tiny import tiny_config, tiny_layer, write_tiny
 from vocabtrim.tensors.checkpoint import Checkpoint
-from vocabtrim.tensors.eagle3_layout import EMBEDDING, FIRST_LAYER, FUSION
-from vocabtrim.tensors.head_source import (
-    D2T,
-    HEAD_BIAS,
-    HEAD_WEIGHT,
-    T2D,
-    HeadSource,
-    stores_head,
-)
+from vocabtrim.tensors.eagle3_layout import FIRST_LAYER, FUSION
+from vocabtrim.tensors.head_source import HeadSource
 
 if TYPE_CHECKING:
     from vocabtrim.decode.drafters.base import Drafter
 
-_NOT_TRUNK = frozenset({EMBEDDING, HEAD_WEIGHT, HEAD_BIAS, D2T, T2D})
-
 
 @dataclass(frozen=True)
-class Eagle:
+class Eagle(Fused):
     """The family of EAGLE-1 and EAGLE-2 drafters."""
 
     name: str = "eagle"
@@ -65,23 +51,6 @@ class Eagle:
             and not any(name.endswith("hidden_norm.weight") for name in checkpoint.tensors)
         )
 
-    def vocab_size(self, drafter: Checkpoint) -> int:
-        """Return V, the target's padded vocabulary, which the config repeats."""
-        return drafter.integer("vocab_size")
-
-    def needs_target(self, drafter: Checkpoint) -> bool:
-        """Return whether it stores no head: untrimmed, it uses the target's."""
-        return not stores_head(drafter)
-
-    def head(self, drafter: Checkpoint, target: Checkpoint | None) -> HeadSource:
-        """Find the head: its own, or else the target's.
-
-        Raises:
-            CheckpointError: It is the target's and no target was given, or head,
-                maps and config contradict each other.
-        """
-        return borrowed_head(drafter, target)
-
     def trimmed_config(
         self, config: Mapping[str, Any], vocab: DraftVocab, head: HeadSource
     ) -> dict[str, Any]:
@@ -95,23 +64,6 @@ class Eagle:
             changed |= {"tie_word_embeddings": False}
             changed |= head.logit_keys() if head.origin.of_target else {}
         return changed
-
-    def cost(
-        self, drafter: Checkpoint, target: Checkpoint | None, *, itemsize: float | None = None
-    ) -> StepCost:
-        """Return what a draft step holds and reads; `fc` runs in every step.
-
-        Raises:
-            CheckpointError: Head, maps and config contradict each other, or do
-                not fit the target.
-        """
-        head = None
-        if target is None and self.needs_target(drafter):
-            check_whole(drafter)
-        else:
-            head = self.head(drafter, target)
-        trunk = [info for name, info in drafter.tensors.items() if name not in _NOT_TRUNK]
-        return fused_cost(drafter, target, head, trunk=trunk, itemsize=itemsize)
 
     def load_drafter(
         self, drafter: Checkpoint, target: Checkpoint, model: Any, vocab: DraftVocab | None
@@ -127,38 +79,11 @@ class Eagle:
         self, directory: Path, *, vocab_size: int = 96, hidden: int = 32, seed: int = 0
     ) -> None:
         """Write a drafter whose embedding and head are the target's, for tests."""
-        head_dim, heads, kv_heads, inner = hidden // 4, 4, 2, 2 * hidden
-        config = {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "bias": True,
-            "head_dim": head_dim,
-            "hidden_act": "silu",
-            "hidden_size": hidden,
-            "intermediate_size": inner,
-            "max_position_embeddings": 512,
-            "num_attention_heads": heads,
-            "num_hidden_layers": 1,
-            "num_key_value_heads": kv_heads,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0,
-            "tie_word_embeddings": False,
-            "vocab_size": vocab_size,
-        }
-        layer = {
-            "self_attn.q_proj": (heads * head_dim, hidden),
-            "self_attn.k_proj": (kv_heads * head_dim, hidden),
-            "self_attn.v_proj": (kv_heads * head_dim, hidden),
-            "self_attn.o_proj": (hidden, heads * head_dim),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
-            "post_attention_layernorm": (hidden,),
-        }
+        config = {**tiny_config(hidden, vocab_size), "bias": True}
         shapes: dict[str, tuple[int, ...]] = {
             FUSION: (hidden, 2 * hidden),
             "fc.bias": (hidden,),
-            **{f"{FIRST_LAYER}{name}.weight": shape for name, shape in layer.items()},
+            **tiny_layer(FIRST_LAYER, hidden),
         }
         write_tiny(directory, config, shapes, seed)
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.metrics import StepCost, tied_parameters, untied_parameters
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import trimmed_architectures, write_tiny
+from vocabtrim.families.base import trimmed_architectures
+from vocabtrim.families.tiny import tiny_config, tiny_layer, write_tiny
 from vocabtrim.tensors.causal import causal_layout, has_causal_layout, row_bytes, trunk_tensors
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head_source import D2T, T2D, HeadSource, embedding_head, own_head
@@ -177,47 +178,23 @@ def write_tiny_llama(
     tied: bool = True,
 ) -> None:
     """Write a Llama of a few kilobytes that transformers loads, for tests."""
-    head_dim, heads, kv_heads, inner = hidden // 4, 4, 2, 2 * hidden
     config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        **tiny_config(hidden, vocab_size),
         "attention_bias": False,
         "bos_token_id": 1,
         "dtype": "float32",
         "eos_token_id": 2,
-        "head_dim": head_dim,
-        "hidden_act": "silu",
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "max_position_embeddings": 512,
-        "num_attention_heads": heads,
         "num_hidden_layers": layers,
-        "num_key_value_heads": kv_heads,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
         "tie_word_embeddings": tied,
-        "vocab_size": vocab_size,
-    }
-    layer = {
-        "self_attn.q_proj": (heads * head_dim, hidden),
-        "self_attn.k_proj": (kv_heads * head_dim, hidden),
-        "self_attn.v_proj": (kv_heads * head_dim, hidden),
-        "self_attn.o_proj": (hidden, heads * head_dim),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-        "input_layernorm": (hidden,),
-        "post_attention_layernorm": (hidden,),
     }
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (vocab_size, hidden),
         "model.norm.weight": (hidden,),
-        **{
-            f"model.layers.{index}.{name}.weight": shape
-            for index in range(layers)
-            for name, shape in layer.items()
-        },
     }
+    for index in range(layers):
+        prefix = f"model.layers.{index}."
+        shapes |= tiny_layer(prefix, hidden)
+        shapes[f"{prefix}input_layernorm.weight"] = (hidden,)
     if not tied:
         shapes["lm_head.weight"] = (vocab_size, hidden)
     write_tiny(directory, config, shapes, seed)

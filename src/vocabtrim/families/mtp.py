@@ -4,9 +4,9 @@ The prediction layers of Qwen3-Next, Qwen3.5, DeepSeek-V3 and those built alike
 (`tensors/native_mtp.py`) draft over the target's own head. The target, which may
 be hundreds of gigabytes, is left alone: trimming reads the kept rows of its head
 and nothing else, and writes a *sidecar*: the rows, `d2t` and `t2d`, the ids as a
-list, and a config that says of which layout they are and what a step reads
-besides. SGLang takes the list (`--speculative-token-map`); other engines need a
-plug-in to use the rows.
+list, and a config that says of which layout they are, what a step reads besides
+and how the target's config reads. SGLang takes the list
+(`--speculative-token-map`), vLLM the rows through our plug-in.
 
 A sidecar is recognised by that config, and can be trimmed again.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from vocabtrim.core.errors import CheckpointError, DecodeError
 from vocabtrim.core.metrics import StepCost, untied_parameters
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import write_tiny
+from vocabtrim.families.tiny import write_tiny
 from vocabtrim.tensors.causal import (
     prediction_layers,
     read_share,
@@ -30,12 +30,10 @@ from vocabtrim.tensors.causal import (
 )
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head_source import HeadSource, host_head, own_head
+from vocabtrim.tensors.mtp_sidecar import REMEMBERED, SIDECAR, is_sidecar, remember_target
 
 if TYPE_CHECKING:
     from vocabtrim.decode.drafters.base import Drafter
-
-REMEMBERED = "vocabtrim"
-SIDECAR = "mtp_sidecar"
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,11 @@ class Mtp:
         self, config: Mapping[str, Any], vocab: DraftVocab, head: HeadSource
     ) -> dict[str, Any]:
         """Return the sidecar's config: sizes, logit keys, and what the target reads."""
-        trunk = _remembered(config) or _trunk(head.checkpoint)
+        remembered: Mapping[str, Any] = (
+            config[REMEMBERED]
+            if is_sidecar(config)
+            else {SIDECAR: asdict(_trunk(head.checkpoint))} | remember_target(head.checkpoint)
+        )
         V, H = vocab.vocab_size, head.weight.shape[1]
         logits = head.logit_keys()
         return {
@@ -123,7 +125,7 @@ class Mtp:
             "draft_vocab_size": vocab.size,
             "hidden_size": H,
             **logits,
-            REMEMBERED: {SIDECAR: asdict(trunk)},
+            REMEMBERED: remembered,
         }
 
     def cost(
@@ -219,12 +221,10 @@ def _remembered(config: Mapping[str, Any]) -> _Trunk | None:
     Raises:
         CheckpointError: It is a sidecar's, and damaged.
     """
-    ours = config.get(REMEMBERED)
-    facts = ours.get(SIDECAR) if isinstance(ours, dict) else None
-    if facts is None:
+    if not is_sidecar(config):
         return None
     try:
-        return _Trunk(**facts)
+        return _Trunk(**config[REMEMBERED][SIDECAR])
     except TypeError as fault:
         raise CheckpointError(f"the config of a sidecar is damaged ({fault})") from fault
 

@@ -10,6 +10,7 @@ loaded but headers, maps and a few rows, and nothing is run; `--probe` alone dec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,16 @@ from vocabtrim.pipeline.checks.base import (
 )
 from vocabtrim.pipeline.checks.listed import read_listed
 from vocabtrim.pipeline.checks.subject import Form, Subject
-from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.pipeline.checks.verifier import Verifier
+from vocabtrim.pipeline.export_engine import ID_LIST_FILE
+from vocabtrim.tensors.checkpoint import CONFIG_FILE, Checkpoint
 from vocabtrim.tensors.gguf_file import is_gguf
 from vocabtrim.tensors.gguf_model import open_gguf
 from vocabtrim.tensors.locate import locate
+from vocabtrim.tensors.weight_files import BIN_FILE, BIN_INDEX_FILE, INDEX_FILE, WEIGHTS_FILE
 from vocabtrim.tokens.prompts import Prompt
+
+_SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 
 UNREADABLE, NO_READER, UNKNOWN = "unreadable", "no-reader", "unknown-family"
 
@@ -82,7 +88,8 @@ class CheckResult:
         )
         kind = f"{self.family}, {self.form}" if self.family else self.form
         probed = [f"probe  {name}: {value:.1%} accepted" for name, value in self.figures]
-        total = f"{self.what} ({kind}): {counted}; {len(self.looked)} checks looked"
+        checked = "1 check" if len(self.looked) == 1 else f"{len(self.looked)} checks"
+        total = f"{self.what} ({kind}): {counted}; {checked} looked"
         return [*(one.line() for one in self.findings), *probed, total]
 
     def to_json(self) -> dict[str, Any]:
@@ -120,17 +127,21 @@ def check(
         probe: Prompts to draft a little on, with the target.
 
     Raises:
-        CheckpointError: There is nothing of that name, or the target is damaged.
-        ArtifactError: The draft vocabulary is damaged, or a file is neither a
-            drafter nor a list of ids.
+        CheckpointError: There is nothing of that name, it is a file of a drafter that is a
+            directory, or the target is damaged.
+        ArtifactError: The draft vocabulary is damaged.
+        DecodeError: A probe was asked for, and it cannot be decoded here.
         PluginError: No engine has such a name.
         MissingExtra: It takes torch to look at, and torch is not installed.
     """
     readers = tuple(engine_named(name).name for name in engines)
-    verifier = None if target is None else Checkpoint.open(locate(target))
+    verifier = None if target is None else Verifier.open(target)
     wanted = None if vocab is None else read_vocab(vocab)[0]
     path = Path(what).expanduser()
+    _refuse_part(path)
     place = path if path.is_file() else locate(what)
+    if not (place / CONFIG_FILE).is_file() and (place / ID_LIST_FILE).is_file():
+        place = place / ID_LIST_FILE  # all that an engine is given for layers of its target
     try:
         subject = _opened(place, verifier, wanted)
         findings = _findings(subject, readers)
@@ -149,13 +160,22 @@ def check(
     return CheckResult(what, subject.form.value, family, looked, tuple(findings), figures)
 
 
-def _opened(path: Path, target: Checkpoint | None, vocab: DraftVocab | None) -> Subject:
+def _opened(path: Path, target: Verifier | None, vocab: DraftVocab | None) -> Subject:
     if path.is_dir():
         drafter = Checkpoint.open(path)
         return Subject(path, Form.CHECKPOINT, drafter, target=target, vocab=vocab)
     if is_gguf(path):
         return Subject(path, Form.GGUF, gguf=open_gguf(path), target=target, vocab=vocab)
     return Subject(path, Form.LIST, listed=read_listed(path), target=target, vocab=vocab)
+
+
+def _refuse_part(path: Path) -> None:
+    """Refuse the weights of a drafter without the rest of it: another thing was meant."""
+    named = path.name in (WEIGHTS_FILE, INDEX_FILE, BIN_FILE, BIN_INDEX_FILE, CONFIG_FILE)
+    if not (named or _SHARD.fullmatch(path.name)):
+        return
+    if path.is_file() and (path.parent / CONFIG_FILE).is_file():
+        raise CheckpointError("it is part of a drafter: give the directory", path=path)
 
 
 def _findings(subject: Subject, readers: Sequence[str]) -> list[Finding]:

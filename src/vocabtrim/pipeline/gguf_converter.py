@@ -41,7 +41,11 @@ def run_converter(command: str | None, drafter: Path, target: Path, output: Path
     kind = Checkpoint.open(drafter).tensor(FUSION).dtype
     if kind not in _OUTTYPES:
         raise CheckpointError(f"its values are {kind}, which is not converted", path=drafter)
-    words = [*converter_command(command), str(drafter), "--target-model-dir", str(target)]
+    converter = converter_command(command)
+    for word in converter:
+        if word.endswith(".py") and not Path(word).is_file():
+            raise EnvironmentFailure(f"llama.cpp's converter {word} does not exist")
+    words = [*converter, str(drafter), "--target-model-dir", str(target)]
     words += ["--outtype", _OUTTYPES[kind], "--outfile", str(output)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)

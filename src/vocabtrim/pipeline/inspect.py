@@ -15,6 +15,7 @@ from typing import Any
 
 from vocabtrim.core.counts_file import KIND as COUNTS_KIND
 from vocabtrim.core.counts_file import read_counts
+from vocabtrim.core.errors import ArtifactError
 from vocabtrim.core.manifest import DIRECTORY_MANIFEST, Manifest, read_manifest
 from vocabtrim.core.metrics import StepCost, relative_bytes, relative_cost
 from vocabtrim.core.vocab_file import KIND as VOCAB_KIND
@@ -22,7 +23,7 @@ from vocabtrim.core.vocab_file import read_vocab
 from vocabtrim.families.base import DrafterFamily, family_of, known_families
 from vocabtrim.pipeline.enough import enough_for_any
 from vocabtrim.tensors.causal import causal_layout, has_causal_layout, target_cost
-from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.checkpoint import CONFIG_FILE, Checkpoint
 from vocabtrim.tensors.gguf_file import is_gguf
 from vocabtrim.tensors.head_source import D2T, T2D, HeadSource
 from vocabtrim.tensors.locate import locate
@@ -242,7 +243,12 @@ def _trimmed_text(trimmed: Mapping[str, Any]) -> str:
 
 
 def _artifact(what: str, path: Path) -> InspectResult:
-    manifest = read_manifest(path)
+    try:
+        manifest = read_manifest(path)
+    except ArtifactError as fault:
+        if not (path.parent / CONFIG_FILE).is_file():
+            raise
+        raise ArtifactError(f"{fault}; of a drafter or a target, give the directory") from fault
     facts: dict[str, Any] = {
         "V": manifest.vocab_size,
         "tokenizer": manifest.tokenizer,

@@ -18,6 +18,7 @@ from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.manifest import METADATA_KEY, Manifest
 from vocabtrim.core.metrics import relative_bytes, relative_cost
 from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.pipeline.fingerprints import fingerprint_in
 from vocabtrim.pipeline.inspect import (
     BORROWED,
     GAMMA,
@@ -26,7 +27,7 @@ from vocabtrim.pipeline.inspect import (
     InspectResult,
     drafter_text,
 )
-from vocabtrim.pipeline.trim_gguf import gguf_fingerprint, open_target
+from vocabtrim.pipeline.trim_gguf import open_target
 from vocabtrim.tensors.causal import target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.gguf_drafter import (
@@ -84,7 +85,7 @@ def inspect_gguf(what: str, target: str | None) -> InspectResult:
         params=cost.params,
         c=None if against is None else relative_cost(cost, against),
         c_read=None if against is None else relative_bytes(cost, against, GAMMA),
-        tokenizer=gguf_fingerprint(drafter),
+        tokenizer=fingerprint_in(drafter),
         trimmed=_trimmed_by(drafter),
     )
     return InspectResult(what, "drafter", asdict(facts), drafter_text(facts, SUMMARY))

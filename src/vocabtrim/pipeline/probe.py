@@ -35,6 +35,7 @@ from vocabtrim.tensors.eagle3_layout import (
     layout_of,
 )
 from vocabtrim.tensors.head_source import T2D
+from vocabtrim.tensors.locate import locate
 from vocabtrim.tokens.prompts import Prompt, PromptEncoder
 
 GAMMA, NEW_TOKENS, MOST_PROMPTS = 4, 48, 8
@@ -74,11 +75,17 @@ def probe_drafter(
         DecodeError: It has no target, or its family is not decoded here.
         TokenizerError: The target's tokenizer cannot be read.
     """
-    if subject.checkpoint is None or subject.target is None:
-        raise DecodeError("a probe decodes a drafter's directory with its target: give --target")
+    if subject.checkpoint is None:
+        raise DecodeError(
+            f"a probe decodes drafters that are directories, and {subject.path} is "
+            f"{subject.form.value}"
+        )
+    if subject.target is None:
+        raise DecodeError("a probe decodes a drafter with its target: give --target")
     from vocabtrim.decode.model import load_model
 
-    target = subject.target
+    # a GGUF file is converted, once: it is to be computed with
+    target = Checkpoint.open(locate(str(subject.target.path)))
     encoder = PromptEncoder(target.path)
     texts = [encoder.encode(one).tolist() for one in prompts[:MOST_PROMPTS]]
     # the map is what engines go by; a mask that contradicts it has its own check

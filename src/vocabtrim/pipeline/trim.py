@@ -14,10 +14,9 @@ what is written is a sidecar: rows, ids, config and tokenizer.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from vocabtrim.core.errors import CheckpointError, OutputExists, TokenizerMismatch
+from vocabtrim.core.errors import CheckpointError, OutputExists
 from vocabtrim.core.manifest import (
     DIRECTORY_MANIFEST,
     Manifest,
@@ -35,10 +34,22 @@ from vocabtrim.core.manifest import (
 from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import DrafterFamily, family_of
+from vocabtrim.pipeline.trim_result import (
+    GAMMA,
+    KIND,
+    NO_TOKENIZER,
+    TrimResult,
+    check_fingerprints,
+    ids_hash,
+    nothing_trimmed,
+    over,
+    refuse_retyped,
+    selection_facts,
+)
 from vocabtrim.tensors.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint
 from vocabtrim.tensors.gguf_types import GgufType
 from vocabtrim.tensors.head import select_rows
-from vocabtrim.tensors.head_source import D2T, T2D, HeadOrigin, HeadSource, vocabulary_maps
+from vocabtrim.tensors.head_source import D2T, T2D, HeadSource, vocabulary_maps
 from vocabtrim.tensors.head_type import retyped, writable_type
 from vocabtrim.tensors.id_writer import write_ids
 from vocabtrim.tensors.taken import Chunks, Taken
@@ -46,14 +57,8 @@ from vocabtrim.tensors.tensor_info import TensorInfo
 from vocabtrim.tensors.writer import CheckpointWriter
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
-KIND = "trimmed drafter"
 ID_LIST_FILE = "token_map.json"
 """The kept ids as a list, where an engine takes one."""
-
-GAMMA = 4
-"""Draft length at which bytes of a step are stated."""
-
-NO_TOKENIZER = "no tokenizer shows that the draft vocabulary belongs to this drafter"
 
 # Weights in whatever format, and what indexes them: the trimmed file replaces them all.
 _WEIGHT_PATTERNS = (
@@ -70,50 +75,6 @@ _WEIGHT_PATTERNS = (
 
 # What a sidecar takes along, so that its tokenizer can be compared with others.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-
-
-@dataclass(frozen=True)
-class TrimResult:
-    """What a trim came to.
-
-    Args:
-        output: The directory, or the GGUF file, written.
-        family: The drafter's family.
-        V: Ids that the drafter reads.
-        K_before: Rows of the head before.
-        K: Rows of the head now.
-        hidden: H, the width of a row.
-        dtype_before: Type of the head's values before.
-        dtype: Type of the head's values now; the same unless asked otherwise.
-        head_source: Where the rows came from.
-        head_bytes_before: Bytes of the head before.
-        head_bytes: Bytes of the head now.
-        step_bytes_before: Bytes that a draft step read before, at gamma 4.
-        step_bytes: Bytes that a draft step reads now, at gamma 4.
-        memory_delta_bytes: Bytes of weights that serving the pair gains, or
-            frees where negative.
-        warnings: What a reader should know before trusting the result.
-    """
-
-    output: str
-    family: str
-    V: int
-    K_before: int
-    K: int
-    hidden: int
-    dtype_before: str
-    dtype: str
-    head_source: str
-    head_bytes_before: int
-    head_bytes: int
-    step_bytes_before: float
-    step_bytes: float
-    memory_delta_bytes: int
-    warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document that `--json` writes."""
-        return {"trim": asdict(self) | {"warnings": list(self.warnings)}}
 
 
 def trim(
@@ -171,7 +132,7 @@ def trim(
     kind = family_of(source, family)
     warnings = _check_tokenizers(vocab, source, verifier)
     head = kind.head(source, verifier)
-    kept = _over(vocab, head.held.vocab_size, source)
+    kept = over(vocab, head.held.vocab_size, drafter)
     if kind.sidecar and kept.is_full:
         raise CheckpointError(
             f"all {kept.size} ids are kept, so there is nothing to write beside it", path=drafter
@@ -307,78 +268,6 @@ def _refuse_nested(output: Path, drafter: Path) -> None:
     places = output.resolve(), drafter.resolve()
     if places[0] in places[1].parents or places[1] in places[0].parents:
         raise OutputExists(output, f"it may lie neither inside the drafter {drafter} nor around it")
-
-
-def _over(vocab: DraftVocab, vocab_size: int, drafter: Checkpoint) -> DraftVocab:
-    """Return `vocab` over the drafter's padded V."""
-    highest = int(vocab.ids[-1])
-    if highest >= vocab_size:
-        raise CheckpointError(
-            f"it has {vocab_size} ids, but the draft vocabulary holds id {highest}: "
-            "it was counted with another tokenizer",
-            path=drafter.path,
-        )
-    return vocab.over(vocab_size)
-
-
-def ids_hash(vocab: DraftVocab) -> str:
-    """Return "sha256:…" of a draft vocabulary's ids."""
-    return "sha256:" + hashlib.sha256(vocab.ids.astype("<i8").tobytes()).hexdigest()
-
-
-def selection_facts(vocab_manifest: Manifest | None) -> dict[str, Any]:
-    """Return what made a draft vocabulary, as a drafter's manifest remembers it."""
-    if vocab_manifest is None:
-        return {}
-    return {
-        "inputs": dict(vocab_manifest.inputs),
-        "options": dict(vocab_manifest.options),
-        "facts": dict(vocab_manifest.facts),
-    }
-
-
-def nothing_trimmed(kept: DraftVocab, origin: HeadOrigin) -> str:
-    """Return the warning where a shared head keeps all its rows."""
-    return f"all {kept.size} ids are kept, so the head stays {origin} and nothing was trimmed"
-
-
-def refuse_retyped(head_type: str | None, drafter: Path) -> None:
-    """Refuse another type for a head that is not written.
-
-    Raises:
-        CheckpointError: A type was asked for.
-    """
-    if head_type is not None:
-        raise CheckpointError(
-            f"all ids are kept, so its head stays where it is and cannot become {head_type}",
-            path=drafter,
-        )
-
-
-def check_fingerprints(vocab: DraftVocab, found: Mapping[str, str | None]) -> None:
-    """Compare every tokenizer at hand.
-
-    Args:
-        vocab: Knows the tokenizer that it was counted with, or does not.
-        found: Fingerprint of the drafter's, and of the target's where there is
-            a target; None where a model has none beside it.
-
-    Raises:
-        TokenizerMismatch: Two of them differ.
-    """
-    for role, fingerprint in found.items():
-        if None not in (fingerprint, vocab.tokenizer) and fingerprint != vocab.tokenizer:
-            raise TokenizerMismatch(
-                f"the draft vocabulary was counted with another tokenizer than the {role}'s",
-                expected=str(fingerprint),
-                found=str(vocab.tokenizer),
-            )
-    if len({*found.values()} - {None}) > 1:
-        raise TokenizerMismatch(
-            "drafter and target have different tokenizers",
-            expected=str(found["target"]),
-            found=str(found["drafter"]),
-        )
 
 
 def _check_tokenizers(

@@ -24,7 +24,8 @@ from vocabtrim.core.errors import CheckpointError, OutputExists
 from vocabtrim.core.manifest import METADATA_KEY, Manifest, atomic_file, refuse_existing
 from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.pipeline.trim import (
+from vocabtrim.pipeline.fingerprints import fingerprint_in
+from vocabtrim.pipeline.trim_result import (
     GAMMA,
     KIND,
     NO_TOKENIZER,
@@ -32,6 +33,7 @@ from vocabtrim.pipeline.trim import (
     check_fingerprints,
     ids_hash,
     nothing_trimmed,
+    over,
     refuse_retyped,
     selection_facts,
 )
@@ -51,7 +53,6 @@ from vocabtrim.tensors.head_source import D2T
 from vocabtrim.tensors.head_type import retyped, writable_type
 from vocabtrim.tensors.taken import Taken
 from vocabtrim.tensors.tensor_info import TensorInfo
-from vocabtrim.tokens.tokenizer import fingerprint_of, fingerprint_tokens
 
 PACKING = "gguf_blocks"
 QUANTISATION_KEY, QUANTISATION_VERSION = "general.quantization_version", 2
@@ -106,14 +107,14 @@ def trim_gguf(
     if family not in (None, kind.family):
         raise CheckpointError(f"it is a drafter of {kind.family}, not of {family}", path=drafter)
     verifier = None if target is None else open_target(target)
-    found = {"drafter": gguf_fingerprint(source)}
+    found = {"drafter": fingerprint_in(source)}
     if verifier is not None:
-        found["target"] = gguf_fingerprint(verifier)
+        found["target"] = fingerprint_in(verifier)
     check_fingerprints(vocab, found)
     known = any(found.values()) and vocab.tokenizer is not None
     warnings: tuple[str, ...] = () if known else (NO_TOKENIZER,)
     head = gguf_head(source, kind, verifier)
-    kept = _over(vocab, head, source)
+    kept = over(vocab, head.held.vocab_size, drafter)
     kept.rows_in(head.held)
     hidden = head.weight.shape[1]
     wanted = None if head_type is None else writable_type(head_type, hidden=hidden, gguf=True)
@@ -277,30 +278,6 @@ class _Job:
         return Manifest(KIND, self.kept.vocab_size, vocab.tokenizer, {}, options, facts)
 
 
-def gguf_fingerprint(model: GgufModel | Checkpoint) -> str | None:
-    """Return the fingerprint of the tokenizer in a GGUF file, or beside a target.
-
-    Returns:
-        None where there is none.
-    """
-    if isinstance(model, Checkpoint):
-        return fingerprint_of(model.path)
-    tokens = model.tokens()
-    return fingerprint_tokens(tokens) if tokens else None
-
-
 def open_target(path: Path) -> GgufModel | Checkpoint:
     """Open the target of a GGUF drafter: a GGUF file, or a directory."""
     return Checkpoint.open(path) if path.is_dir() else open_gguf(path)
-
-
-def _over(vocab: DraftVocab, head: GgufHead, drafter: GgufModel) -> DraftVocab:
-    """Return `vocab` over the drafter's padded V."""
-    V, highest = head.held.vocab_size, int(vocab.ids[-1])
-    if highest >= V:
-        raise CheckpointError(
-            f"it has {V} ids, but the draft vocabulary holds id {highest}: "
-            "it was counted with another tokenizer",
-            path=drafter.path,
-        )
-    return vocab.over(V)

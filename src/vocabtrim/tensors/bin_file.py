@@ -25,12 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from vocabtrim.core.errors import ArtifactError, CheckpointError
 from vocabtrim.tensors.tensor_info import TensorInfo
-from vocabtrim.tensors.torch_file import MetaTensor, meta_tensors
-
-MOST_PICKLE_BYTES = 64 << 20
-"""A tensor takes about 200 bytes of it; the largest models have some 100,000."""
-
-MOST_OPCODES = 4_000_000
+from vocabtrim.tensors.torch_file import MOST_OPCODES, MOST_PICKLE_BYTES, MetaTensor, meta_tensors
 
 _TENSORS_ONLY = re.compile(
     r"collections OrderedDict"

@@ -191,7 +191,8 @@ def prediction_layers(checkpoint: Checkpoint) -> NativeMtp | None:
 
 def row_bytes(matrix: TensorInfo, itemsize: float | None) -> int:
     """Return the bytes of one row of `matrix`, at `itemsize` or as stored."""
-    return matrix.bytes_at(itemsize) // max(matrix.shape[0], 1)
+    rows = matrix.shape[0] if matrix.shape else 1
+    return matrix.bytes_at(itemsize) // max(rows, 1)
 
 
 def read_share(checkpoint: Checkpoint, info: TensorInfo) -> float:

@@ -152,8 +152,9 @@ def _nested(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _integers(stated: Any) -> tuple[int, ...] | None:
-    if stated is None:
+    # ModelOpt's configs hold an empty list where readers take their default
+    if stated is None or stated == []:
         return None
-    if not isinstance(stated, list) or not stated or any(type(one) is not int for one in stated):
+    if not isinstance(stated, list) or any(type(one) is not int for one in stated):
         raise CheckpointError(f"{FEATURE_KEY} must be a list of integers, found {stated!r}")
     return tuple(stated)

@@ -129,6 +129,11 @@ def gguf_head(
     """
     own = [drafter.tensors[name] for name in _head_names(drafter) if name in drafter.tensors]
     followers = [drafter.tensors[name] for name in kind.followers if name in drafter.tensors]
+    for info in (*own, *followers):
+        if len(info.shape) != 2:
+            raise CheckpointError(
+                f"{info.name} must be a matrix, found shape {list(info.shape)}", path=info.file
+            )
     if own:
         held, order = _mapped(drafter, own[0].shape[0])
         weight, origin, holder = own[0], HeadOrigin.OWN, drafter.weights

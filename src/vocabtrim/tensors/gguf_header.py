@@ -3,8 +3,9 @@
 A metadata entry is kept as a range of bytes and read only when asked for, so
 that a tokenizer of half a million strings is stepped over, and written into
 another file as it was: no type is guessed anew and no empty array loses its own.
-Every length is held against the size of the file before it is used, so a damaged
-file costs one sentence and no memory.
+Every length is held against the size of the file before it is used, and every count
+against what the largest models have, so a damaged file costs one sentence and no
+memory, also where it is a terabyte of holes.
 
 Format: `docs/gguf.md` of ggml-org/ggml; the checks are those of llama.cpp's
 `ggml/src/gguf.cpp`. Sizes of blocks come from the package `gguf`.
@@ -33,6 +34,18 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
     12: "d"
 }
 _MAX_DIMENSIONS = 4
+
+MOST_ENTRIES, MOST_TENSORS = 1 << 12, 1 << 17
+"""Models have some dozens of entries, and thousands of tensors."""
+
+MOST_ELEMENTS = 1 << 22
+"""Of an array: the largest tokenizers have half a million merges."""
+
+MOST_NAME_BYTES, MOST_TEXT_BYTES = 1 << 16, 16 << 20
+"""Of a name, which the format limits so, and of a value: a long chat template has 100 KB."""
+
+MOST_ARRAY_BYTES = 64 << 20
+"""Of an array: half a million merges take ten."""
 
 Value = int | float | bool | str
 
@@ -89,6 +102,7 @@ class GgufHeader:
             return None
         if entry.count is not None:
             raise CheckpointError(f"{key} is an array, and one value is expected", path=self.path)
+        self._small(key, entry, MOST_TEXT_BYTES)
         data = self._read(entry.value, entry.end)
         if entry.kind == _STRING:
             return _text(data[8:], self.path)
@@ -122,6 +136,7 @@ class GgufHeader:
             return []
         if entry.count is None or entry.kind != _STRING:
             raise CheckpointError(f"{key} is no array of texts", path=self.path)
+        self._small(key, entry, MOST_ARRAY_BYTES)
         data, at, found = self._read(entry.value, entry.end), 0, []
         length_at = struct.Struct("<Q").unpack_from
         for _ in range(entry.count):
@@ -143,6 +158,13 @@ class GgufHeader:
             raise CheckpointError(f"{key} is no array of numbers", path=self.path)
         form = f"<{entry.count}{_SCALARS[entry.kind]}"
         return list(struct.unpack(form, self._read(entry.value, entry.end)))
+
+    def _small(self, key: str, entry: GgufEntry, most: int) -> None:
+        if entry.end - entry.value > most:
+            raise CheckpointError(
+                f"{key} has {entry.end - entry.value:,} bytes, more than any model's",
+                path=self.path,
+            )
 
     def _read(self, begin: int, end: int) -> bytes:
         with self.path.open("rb") as stream:
@@ -166,7 +188,8 @@ def read_header(path: Path) -> GgufHeader:
             swapped = version & 0xFFFF == 0
             what = "is big-endian" if swapped else f"has GGUF version {version}"
             raise CheckpointError(f"it {what}, which is not read", path=path)
-        n_tensors, n_entries = cursor.number("Q"), cursor.number("Q")
+        n_tensors = cursor.count(MOST_TENSORS, "tensors")
+        n_entries = cursor.count(MOST_ENTRIES, "entries")
         entries = {}
         for _ in range(n_entries):
             key, entry = _entry(cursor)
@@ -207,9 +230,16 @@ class _Cursor:
         begin = self.skip(struct.calcsize("<" + form))
         return int(struct.unpack_from("<" + form, self.data, begin)[0])
 
+    def count(self, most: int, what: str) -> int:
+        """Read how many of something there are."""
+        found = self.number("Q")
+        if found > most:
+            raise self.damaged(f"{found:,} {what} are promised, more than any model has")
+        return found
+
     def string(self) -> str:
-        """Read a text behind its length."""
-        begin = self.skip(self.number("Q"))
+        """Read a name behind its length."""
+        begin = self.skip(self.count(MOST_NAME_BYTES, "bytes of a name"))
         return _text(self.data[begin : self.at], self.path)
 
 
@@ -225,7 +255,7 @@ def _entry(cursor: _Cursor) -> tuple[str, GgufEntry]:
     key = cursor.string()
     kind, count = cursor.number("I"), None
     if kind == _ARRAY:
-        kind, count = cursor.number("I"), cursor.number("Q")
+        kind, count = cursor.number("I"), cursor.count(MOST_ELEMENTS, f"elements of {key}")
     value = cursor.at
     if kind == _STRING:
         _skip_strings(cursor, 1 if count is None else count)

@@ -14,6 +14,7 @@ ModelOpt `torch/speculative/utils.py`, TensorRT-Edge-LLM `vocab_map.safetensors`
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -27,16 +28,16 @@ from safetensors import SafetensorError, safe_open
 
 from vocabtrim.core.errors import ArtifactError, VocabError
 from vocabtrim.core.manifest import METADATA_KEY, read_manifest
-from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.core.vocab import MOST_IDS, DraftVocab
 from vocabtrim.core.vocab_file import KIND, read_vocab
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.gguf_file import MAGIC as GGUF_MAGIC
-from vocabtrim.tensors.gguf_file import GgufFile
+from vocabtrim.tensors.gguf_model import open_gguf
 from vocabtrim.tensors.id_maps import is_map, possible, read_maps, read_mask
 from vocabtrim.tensors.id_vectors import Reading, read_list, read_vector
 from vocabtrim.tensors.torch_file import load_torch
 
-MOST_BYTES = 64 << 20
+MOST_BYTES = 16 << 20
 """More than any list of ids in text or raw bytes: the largest vocabularies have 300,000."""
 
 
@@ -154,6 +155,8 @@ def _safetensors(path: Path, ask: _Ask) -> IdList:
             ours = METADATA_KEY in (file.metadata() or {})
             names = list(file.keys())
             chosen = [name for name in names if is_map(name)] or names[: len(names) == 1]
+            for name in chosen:
+                _possible(math.prod(file.get_slice(name).get_shape()))
             tensors = {name: file.get_tensor(name) for name in chosen}
     except (SafetensorError, OSError, TypeError) as fault:
         raise ArtifactError(f"{path} is not a readable safetensors file ({fault})") from fault
@@ -169,22 +172,23 @@ def _safetensors(path: Path, ask: _Ask) -> IdList:
 
 
 def _gguf(path: Path, ask: _Ask) -> IdList:
-    file = GgufFile.open(path)
-    if "d2t" not in file.tensors:
+    model = open_gguf(path)
+    if "d2t" not in model.tensors:
         raise VocabError("this GGUF file has no d2t: its head is not reduced")
-    tokens = file.metadata.get("tokenizer.ggml.tokens")
-    size = len(tokens) if isinstance(tokens, list) else None
+    _possible(model.tensors["d2t"].n_params)
+    size = model.header.count("tokenizer.ggml.tokens")
     # llama.cpp adds the positions when it converts (conversion/llama.py), so these are ids
-    found = read_list(np.asarray(file.tensors["d2t"].data), size, reading=ask.reading)
+    found = read_list(model.weights.array("d2t"), size, reading=ask.reading)
     return IdList(found.ids, f"GGUF d2t ({_HELD[found.reading]})", found.notes, size)
 
 
 def _npy(path: Path, ask: _Ask) -> IdList:
     try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as fault:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, OverflowError, SyntaxError) as fault:
         raise ArtifactError(f"{path} is not a readable .npy file ({fault})") from fault
-    return ask.vector(array, ".npy array")
+    _possible(array.size)
+    return ask.vector(np.array(array), ".npy array")
 
 
 def _torch(path: Path, ask: _Ask) -> IdList:
@@ -256,8 +260,21 @@ def _integers(values: Any) -> NDArray[np.int64]:
         raise VocabError(f"ids are a list or a vector, found {type(values).__name__}")
     for place, one in enumerate(values):
         if type(one) is not int or abs(one) >= 1 << 62:
-            raise VocabError(f"entry {place} of the list is {str(one)[:40]!r}, and no id")
+            raise VocabError(f"entry {place} of the list is {_brief(one)}, and no id")
     return np.array(values, dtype=np.int64)
+
+
+def _brief(value: Any) -> str:
+    """Return a value in a few words, whatever hides in it."""
+    if isinstance(value, str | float | bool) or value is None:
+        return f"{str(value)[:40]!r}"
+    return f"a {type(value).__name__}" if type(value) is not int else "a number beyond 2^62"
+
+
+def _possible(entries: int) -> None:
+    """Refuse what has more entries than any tokenizer has tokens, before it is loaded."""
+    if entries > MOST_IDS:
+        raise VocabError(f"it has {entries:,} entries, and no list of ids is as long")
 
 
 def _numbers(text: str) -> list[int]:

@@ -11,11 +11,15 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
+import pickletools
 import struct
+import warnings
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -38,6 +42,15 @@ _DTYPES = {
     "float8_e4m3fn": "F8_E4M3",
     "float8_e5m2": "F8_E5M2",
 }
+
+MOST_PICKLE_BYTES = 64 << 20
+"""A tensor takes about 200 bytes of it; the largest models have some 100,000."""
+
+MOST_OPCODES = 4_000_000
+"""Steps of a pickle: a list of 300,000 ids has about as many."""
+
+_LEGACY_PICKLES = 5
+"""Before 1.6 torch wrote pickles one behind the other: three of its own, the object, the keys."""
 
 # What torch's reader raises on a file that is not whole; it checks little itself.
 _DAMAGE = (
@@ -110,18 +123,28 @@ def load_torch(path: Path) -> Any:
         ArtifactError: torch cannot read it, or will not without running it.
     """
     torch = _torch(f"{path} can be read with torch only")
-    return _without_tensors(_loaded(torch, path, "cpu"), torch)
+    _refuse_long(path)
+    loaded = _loaded(torch, path, "cpu")
+    try:
+        return _without_tensors(loaded, torch, path)
+    except RecursionError as fault:
+        raise ArtifactError(
+            f"{path} holds mappings in mappings without end, which is no list"
+        ) from fault
 
 
 def _loaded(torch: ModuleType, path: Path, device: str) -> Any:
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            # of protocols that it did not write itself; what it cannot read it refuses
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as fault:
         raise ArtifactError(
             f"{path}: this pickle holds more than numbers, and loading it would run what it "
             "holds; save a list or a tensor with torch.save"
         ) from fault
-    except _DAMAGE as fault:
+    except (*_DAMAGE, MemoryError) as fault:
         reason = str(fault).strip().splitlines()
         raise ArtifactError(
             f"{path} is not a whole .pt file ({reason[0] if reason else type(fault).__name__})"
@@ -146,13 +169,44 @@ def _torch(why: str) -> ModuleType:
         raise MissingExtra(why, "torch") from fault
 
 
-def _without_tensors(value: Any, torch: ModuleType) -> Any:
+def _refuse_long(path: Path) -> None:
+    """Refuse a file whose pickles have more steps than any list of ids.
+
+    A step is a byte and may make an object of a hundred. What is damaged is left to
+    torch to refuse.
+    """
+    with path.open("rb") as stream:
+        archived = stream.read(4) == b"PK\x03\x04"
+        stream.seek(0)
+        pickles: list[IO[bytes]] = [stream] * _LEGACY_PICKLES
+        try:
+            if archived:
+                with zipfile.ZipFile(stream) as archive:
+                    members = [m for m in archive.infolist() if m.filename.endswith("data.pkl")]
+                    if any(member.file_size > MOST_PICKLE_BYTES for member in members):
+                        raise ArtifactError(f"{path} has a pickle larger than any list of ids")
+                    pickles = [io.BytesIO(archive.read(member)) for member in members]
+            steps = 0
+            for one in pickles:
+                for _ in pickletools.genops(one):
+                    steps += 1
+                    if steps > MOST_OPCODES:
+                        raise ArtifactError(f"{path} has more steps than any list of ids needs")
+        except (*_DAMAGE, zipfile.BadZipFile, zlib.error, OSError):
+            return
+
+
+def _without_tensors(value: Any, torch: ModuleType, path: Path) -> Any:
     if isinstance(value, torch.Tensor):
         whole = value.detach()
+        if whole.layout != torch.strided or whole.is_quantized:
+            raise ArtifactError(f"{path} holds a tensor that is no plain one")
+        if whole.nbytes > whole.untyped_storage().nbytes():
+            raise ArtifactError(f"{path} holds a tensor of more elements than it stores")
         # numpy has no bfloat16; no list of ids is one, and its kind is all that is asked
         return whole.float().numpy() if whole.is_floating_point() else np.asarray(whole.numpy())
     if isinstance(value, dict):
-        return {key: _without_tensors(one, torch) for key, one in value.items()}
+        return {key: _without_tensors(one, torch, path) for key, one in value.items()}
     if isinstance(value, list | tuple) and any(isinstance(one, torch.Tensor) for one in value):
-        return [_without_tensors(one, torch) for one in value]
+        return [_without_tensors(one, torch, path) for one in value]
     return value

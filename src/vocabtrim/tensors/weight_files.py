@@ -30,8 +30,11 @@ INDEX_FILE = "model.safetensors.index.json"
 BIN_FILE = "pytorch_model.bin"
 BIN_INDEX_FILE = "pytorch_model.bin.index.json"
 
-MOST_HEADER_BYTES = 32 << 20
-"""A tensor takes about 150 bytes of it; the largest models have some 100,000."""
+MOST_HEADER_BYTES = 16 << 20
+"""Of one file: a tensor takes about 150 bytes, and the largest models have some 100,000."""
+
+MOST_JSON_BYTES = 24 << 20
+"""Of an index, which names the tensors of all files."""
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -83,7 +86,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError("there is no such file, so this is no checkpoint", path=path)
     try:
-        if path.stat().st_size > MOST_HEADER_BYTES:
+        if path.stat().st_size > MOST_JSON_BYTES:
             raise CheckpointError("it is larger than the JSON of any model", path=path)
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:

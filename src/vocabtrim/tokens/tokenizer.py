@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +41,6 @@ from vocabtrim.tokens.id_tables import Flat
 BACKENDS = ("auto", "gigatoken", "tokenizers")
 """What encodes batches; "auto": gigatoken where it is installed and takes the tokenizer."""
 
-GGUF_MAGIC = b"GGUF"
-GGUF_UNUSED = 5  # llama.cpp's token type of the rows with which it fills holes
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -275,7 +272,7 @@ def fingerprint_of(path: Path) -> str | None:
     """Return the fingerprint of the tokenizer at `path`, None where there is none.
 
     Args:
-        path: A directory, a `tokenizer.json`, or a GGUF file.
+        path: A directory or a `tokenizer.json`; of any other file, None.
 
     Raises:
         TokenizerError: There is one, but it is damaged.
@@ -287,33 +284,9 @@ def fingerprint_of(path: Path) -> str | None:
         return None
     with path.open("rb") as stream:
         head = stream.read(64)
-    if head.startswith(GGUF_MAGIC):
-        return _gguf_fingerprint(path)
     # a safetensors header is JSON too, but behind a length with zero bytes in it
     is_json = head.lstrip().startswith(b"{") and b"\0" not in head
     return Tokenizer.open(path).fingerprint if is_json else None
-
-
-def _gguf_fingerprint(path: Path) -> str | None:
-    from gguf import GGUFReader
-
-    try:
-        fields = GGUFReader(path).fields
-        listed = fields.get("tokenizer.ggml.tokens")
-        types = fields.get("tokenizer.ggml.token_type")
-        tokens: list[Any] = [] if listed is None else listed.contents()
-        kinds: list[Any] = [0] * len(tokens) if types is None else types.contents()
-    except (ValueError, IndexError, KeyError, OSError) as fault:
-        raise TokenizerError(f"{path} is not a readable GGUF file ({fault})") from fault
-    if not tokens:
-        return None
-    return fingerprint_tokens(
-        [
-            # llama.cpp writes [PAD<id>] where the tokenizer has no such id
-            None if kind == GGUF_UNUSED and token == f"[PAD{position}]" else token
-            for position, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-        ]
-    )
 
 
 # tokens with such text would be spelled with backslashes before the quotation marks

@@ -30,3 +30,12 @@ def test_damaged_ids_are_refused(tmp_path: Path) -> None:
     write_artifact(tmp_path / "b", {"ids": np.array([3, 1])}, Manifest(KIND, 12, None))
     with pytest.raises(VocabError, match="ascend"):
         read_vocab(tmp_path / "b")
+
+
+def test_what_is_no_vocabulary_says_how_one_is_made(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("1 2 3")
+    for place in (tmp_path / "ids.txt", tmp_path):
+        with pytest.raises(ArtifactError, match=r"`vocabtrim select --ids` makes one"):
+            read_vocab(place)
+    with pytest.raises(ArtifactError, match=r"no such file$"):
+        read_vocab(tmp_path / "missing")

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.tiny import edit, raw_tensors, tiny_eagle3, tiny_lm
+from tests.tiny import edit, tiny_eagle3, tiny_lm
 from vocabtrim.core.errors import CheckpointError, PluginError
 from vocabtrim.families.base import (
     FAMILIES,
     family_of,
     known_families,
     trimmed_architectures,
-    write_tiny,
 )
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 
 def test_the_families_there_are() -> None:
-    assert {"eagle", "eagle3", "independent", "mtp"} <= set(FAMILIES.names())
+    names = set(FAMILIES.names())
+    assert {"eagle", "eagle3", "independent", "mtp"} <= names
+    assert not {"base", "fused", "tiny"} & names
 
 
 def test_the_name_of_the_directory_does_not_matter(tmp_path: Path) -> None:
@@ -75,13 +75,3 @@ def test_a_trimmed_class_has_a_name_that_nobody_registered(
     config: dict[str, object], full: bool, expected: list[str]
 ) -> None:
     assert trimmed_architectures(config, full=full) == expected
-
-
-def test_tiny_weights_follow_their_seed(tmp_path: Path) -> None:
-    shapes = {"matrix": (3, 4), "norm": (4,)}
-    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
-        write_tiny(tmp_path / name, {}, shapes, seed)
-    one, same, other = (raw_tensors(tmp_path / name) for name in ("one", "same", "other"))
-    assert one == same
-    assert one["matrix"] != other["matrix"]
-    assert np.frombuffer(one["norm"][2], np.float32).tolist() == [1.0] * 4

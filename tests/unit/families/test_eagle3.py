@@ -24,8 +24,8 @@ from tests.tiny import (
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.metrics import StepCost, relative_cost
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import write_tiny
 from vocabtrim.families.eagle3 import PLUGIN
+from vocabtrim.families.tiny import write_tiny
 from vocabtrim.pipeline.convert import convert
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.causal import target_cost

@@ -12,12 +12,14 @@ from tests.tiny import H, V, edit, numbers, raw_tensors, tiny_lm, write_sparse
 from vocabtrim.core.errors import CheckpointError, DecodeError, VocabError
 from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.families.base import family_of, write_tiny
+from vocabtrim.families.base import family_of
 from vocabtrim.families.mtp import PLUGIN
+from vocabtrim.families.tiny import write_tiny
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.causal import target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.head_source import HeadOrigin
+from vocabtrim.tensors.mtp_sidecar import target_config
 
 PART = DraftVocab(np.arange(1, V, 4), V)
 
@@ -207,3 +209,12 @@ def test_deepseek_v3_has_the_size_that_its_authors_state(tmp_path: Path) -> None
     assert (cost.params - 2 * V * H) / 1e9 == pytest.approx(11.5, rel=0.02)
     assert (cost.step_bytes / 2 + V * H) / 1e9 == pytest.approx(2.4, rel=0.07)
     assert pytest.approx(0.9, rel=0.05) == V * H / 1e9
+
+
+def test_a_sidecar_remembers_how_its_target_reads(qwen: Path, tmp_path: Path) -> None:
+    trim(qwen, PART, tmp_path / "out", family="mtp")
+    again = DraftVocab(PART.ids[::2], V)
+    trim(tmp_path / "out", again, tmp_path / "less")
+    for path in (tmp_path / "out", tmp_path / "less"):
+        config = Checkpoint.open(path).config
+        assert target_config(config) == dict(Checkpoint.open(qwen).config)

@@ -70,3 +70,5 @@ def test_a_package_that_it_lacks_is_the_machines_fault(tmp_path: Path) -> None:
         run_converter(str(lacks), drafter, tmp_path, tmp_path / "out")
     with pytest.raises(EnvironmentFailure, match="cannot be run"):
         run_converter("no-such-program x", drafter, tmp_path, tmp_path / "out")
+    with pytest.raises(EnvironmentFailure, match=r"converter nosuch\.py does not exist"):
+        run_converter("python3 nosuch.py", drafter, tmp_path, tmp_path / "out")

@@ -11,10 +11,10 @@ from tests.tiny import tiny_target
 from tests.tiny_gguf import H, V, tiny_gguf, tiny_gguf_target
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.pipeline.fingerprints import fingerprint_at
 from vocabtrim.pipeline.inspect import BORROWED, NO_MAPS, inspect
 from vocabtrim.pipeline.inspect_gguf import inspect_gguf
 from vocabtrim.pipeline.trim import trim
-from vocabtrim.tokens.tokenizer import fingerprint_of
 
 ROW = H // 32 * 34
 """Bytes of a row in Q8_0."""
@@ -28,7 +28,7 @@ def test_a_reduced_head_and_its_map(tmp_path: Path) -> None:
     assert (result.facts["V"], result.facts["K"]) == (V, 3)
     assert (result.facts["dtype"], result.facts["head_bytes"]) == ("Q8_0", 3 * ROW)
     assert result.facts["mapping"] == "d2t of absolute ids, not in ascending order: 3 to 9"
-    assert result.facts["tokenizer"] == fingerprint_of(drafter)
+    assert result.facts["tokenizer"] == fingerprint_at(drafter)
     assert result.text["trimmed by"] == "nothing of ours"
 
 

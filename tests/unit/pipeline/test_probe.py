@@ -18,6 +18,7 @@ from vocabtrim.core.metrics import AcceptCounts
 from vocabtrim.pipeline import probe as module
 from vocabtrim.pipeline.checks.base import Finding, Severity
 from vocabtrim.pipeline.checks.subject import Form, Subject
+from vocabtrim.pipeline.checks.verifier import Verifier
 from vocabtrim.pipeline.probe import AS_IS, probe_drafter
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tokens.prompts import Prompt
@@ -70,7 +71,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def subject(drafter: Path, target: Path) -> Subject:
-    opened = Checkpoint.open(target)
+    opened = Verifier(Checkpoint.open(target))
     return Subject(drafter, Form.CHECKPOINT, Checkpoint.open(drafter), target=opened)
 
 

@@ -38,7 +38,8 @@ from vocabtrim.core.errors import (
 from vocabtrim.core.manifest import Manifest
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.families.base import family_of
-from vocabtrim.pipeline.trim import TrimResult, trim
+from vocabtrim.pipeline.trim import trim
+from vocabtrim.pipeline.trim_result import TrimResult
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.gguf_conversion import bfloat16_bits
 from vocabtrim.tensors.locate import locate

@@ -27,10 +27,11 @@ from vocabtrim.core.errors import (
 )
 from vocabtrim.core.manifest import Manifest
 from vocabtrim.core.vocab import DraftVocab
-from vocabtrim.pipeline.trim import TrimResult, trim
+from vocabtrim.pipeline.fingerprints import fingerprint_at
+from vocabtrim.pipeline.trim import trim
 from vocabtrim.pipeline.trim_gguf import trim_gguf
+from vocabtrim.pipeline.trim_result import TrimResult
 from vocabtrim.tensors.gguf_header import read_header
-from vocabtrim.tokens.tokenizer import fingerprint_of
 
 IDS = np.array([0, 1, 2, 17, 18, 40, 95])
 PART = DraftVocab(IDS, V)
@@ -255,7 +256,7 @@ def test_all_ids_of_a_shared_head_leave_it_where_it_is(tmp_path: Path) -> None:
 
 def test_tokenizers_must_be_one(tmp_path: Path) -> None:
     drafter, target = tiny_gguf(tmp_path / "d.gguf"), tiny_gguf_target(tmp_path / "t.gguf")
-    own = fingerprint_of(drafter)
+    own = fingerprint_at(drafter)
     matching = DraftVocab(IDS, V, own)
     assert trim(drafter, matching, tmp_path / "out.gguf", target=target).warnings == ()
     foreign = DraftVocab(IDS, V, "sha256:of another tokenizer")

@@ -45,7 +45,12 @@ def test_a_config_that_says_two_things_is_refused() -> None:
         stated_layers(config)
 
 
-@pytest.mark.parametrize("stated", [[], "2,3", [2.0], [True], 5])
+def test_an_empty_list_states_none() -> None:
+    assert stated_layers({FEATURE_KEY: [], "eagle_config": {FEATURE_KEY: []}}) is None
+    assert stated_layers({FEATURE_KEY: [2, 3], "eagle_config": {FEATURE_KEY: []}}) == (2, 3)
+
+
+@pytest.mark.parametrize("stated", ["2,3", [2.0], [True], 5])
 def test_layers_are_integers(stated: object) -> None:
     with pytest.raises(CheckpointError, match="must be a list of integers, found"):
         stated_layers({FEATURE_KEY: stated})

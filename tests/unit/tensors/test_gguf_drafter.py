@@ -177,3 +177,11 @@ def test_tables_of_which_a_step_reads_a_row_cost_a_row(tmp_path: Path) -> None:
     less = gguf_cost(plain, plain_kind, gguf_head(plain, plain_kind, None))
     assert cost.head_bytes - less.head_bytes == cost.step_bytes - less.step_bytes == 4 * V * 16
     assert cost.params - less.params == V * 16
+
+
+@pytest.mark.parametrize("name", ["output.weight", "markov_w2.weight"])
+def test_a_head_that_is_no_matrix_is_refused(tmp_path: Path, name: str) -> None:
+    add = {"output.weight": np.ones((2, H), F32)} | {name: np.ones((2, 2, 2), F32)}
+    path = tiny_gguf(tmp_path / "d.gguf", architecture="dflash", add=add)
+    with pytest.raises(CheckpointError, match=r"must be a matrix, found shape \[2, 2, 2\]"):
+        head_of(path)

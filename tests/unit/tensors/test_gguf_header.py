@@ -101,6 +101,10 @@ FAULTS: dict[str, tuple[Edit, str]] = {
     "cut in the data": (lambda data: data[:-4096], "bytes behind its end"),
     "a huge string": (
         lambda data: data[:24] + struct.pack("<Q", 1 << 62) + data[32:],
+        "bytes of a name are promised, more than any model has",
+    ),
+    "a name longer than the file": (
+        lambda data: data[:24] + struct.pack("<Q", 1 << 16) + data[32:40],
         "more bytes are promised than there are",
     ),
     "a key twice": (

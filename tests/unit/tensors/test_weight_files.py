@@ -19,6 +19,7 @@ from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.weight_files import (
     MOST_HEADER_BYTES,
+    MOST_JSON_BYTES,
     read_json_object,
     stored_tensors,
     weight_files,
@@ -129,7 +130,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: (d / "model.safetensors").unlink(),
         "neither model.safetensors nor pytorch_model.bin",
     ),
-    "a header larger than any model's": (_huge_header, "begin with 33,554,440 bytes of header"),
+    "a header larger than any model's": (_huge_header, "begin with 16,777,224 bytes of header"),
     "weights of torch before 1.6": (
         _old_pickle,
         "pytorch_model.bin: it is neither an archive of torch 1.6 or later",
@@ -181,7 +182,7 @@ def test_damage_is_refused_in_one_sentence_that_names_the_file(tmp_path: Path, f
 def test_json_larger_than_any_models_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with path.open("wb") as stream:
-        stream.truncate(MOST_HEADER_BYTES + 1)
+        stream.truncate(MOST_JSON_BYTES + 1)
     with pytest.raises(CheckpointError, match="larger than the JSON of any model"):
         read_json_object(path)
 

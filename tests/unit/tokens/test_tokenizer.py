@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 
-from tests.real_tokenizers import NAMES, VOCAB_SIZES, opened, real_directory, real_gguf
+from tests.real_tokenizers import NAMES, VOCAB_SIZES, opened, real_directory
 from tests.tiny_tokenizer import ADDED, MERGES, backend, tokenizer, write_tokenizer
 from vocabtrim.core.errors import BackendMismatch, MissingExtra, TokenizerError
 from vocabtrim.tokens import encoders
@@ -194,25 +194,6 @@ def test_fingerprints_of_lists() -> None:
     )
 
 
-def test_a_gguf_file_of_the_same_tokens_has_the_same_fingerprint(tmp_path: Path) -> None:
-    from gguf import GGUFWriter, TokenType
-
-    made = tokenizer(tmp_path / "hf")
-    tokens = [made.token(token_id) or "" for token_id in range(V)]
-    path = tmp_path / "model.gguf"
-    writer = GGUFWriter(path, "llama")
-    writer.add_token_list([*tokens, f"[PAD{V}]", f"[PAD{V + 1}]"])
-    writer.add_token_types([TokenType.NORMAL] * V + [TokenType.UNUSED] * 2)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    assert fingerprint_of(path) == made.fingerprint
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(TokenizerError, match=r"model\.gguf is not a readable GGUF file"):
-        fingerprint_of(path)
-
-
 def test_fingerprint_of_what_is_a_tokenizer_and_none_of_what_is_not(tmp_path: Path) -> None:
     directory = write_tokenizer(tmp_path / "t")
     expected = Tokenizer.open(directory).fingerprint
@@ -289,10 +270,6 @@ def test_published_tokenizers_encode_as_their_library_does(name: str) -> None:
     assert made.warnings == ()
     for text in TEXTS:
         assert made.encode(text).tolist() == library.encode(text, add_special_tokens=False).ids
-
-
-def test_a_gguf_file_and_its_conversion_have_one_fingerprint() -> None:
-    assert fingerprint_of(real_gguf()) == opened("smollm2").fingerprint
 
 
 def test_the_reference_is_the_backend_unless_another_is_asked_for(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 CHECKS = Registry(
     "vocabtrim.pipeline.checks",
     "group of checks",
-    frozenset({"base", "subject", "listed", "values", "stored_map"}),
+    frozenset(
+        {"base", "subject", "verifier", "spelling", "compared", "listed", "values", "stored_map"}
+    ),
 )
 
 VLLM, SGLANG, LLAMA_CPP, TRANSFORMERS = "vllm", "sglang", "llama.cpp", "transformers"
@@ -157,7 +159,10 @@ class Finding:
             "name": self.name,
             "severity": str(self.severity),
             "what": self.what,
-            "effects": [{"reader": one.reader, "what": one.what} for one in self.effects],
+            "effects": [
+                {"reader": one.reader, "kind": one.kind.name.lower(), "what": one.what}
+                for one in self.effects
+            ],
         }
 
 

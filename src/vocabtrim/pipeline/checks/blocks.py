@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vocabtrim.pipeline.checks.base import (
+    LLAMA_CPP,
     SGLANG,
     VLLM,
     Check,
     Said,
     Severity,
+    lacks,
     refuses,
     said,
     slower,
@@ -52,7 +54,19 @@ def ignored(subject: Subject) -> Iterator[Said]:
             if MARKOV in subject.tensors
             else slower(SGLANG, "drafts over all ids with the target's head, and says nothing")
         )
-        yield said("it brings a reduced head of its own", effect)
+        readers = [effect]
+        if MARKOV not in subject.tensors:
+            readers.append(lacks(LLAMA_CPP, "has no place for a map in its converter of DFlash"))
+        yield said("it brings a reduced head of its own", *readers)
+
+
+def whole_only(subject: Subject) -> Iterator[Said]:
+    """A reduced head beside a block drafter whose candidates run over all ids."""
+    K, V = subject.stated_draft_size, subject.vocab_size
+    reduced = (K is not None and V is not None and K < V) or (D2T in subject.tensors)
+    effect = _WHOLE_ONLY.get(_class(subject))
+    if effect is not None and reduced:
+        yield said(f"its head is reduced, and its class is {_class(subject)}", effect)
 
 
 def markov(subject: Subject) -> Iterator[Said]:
@@ -60,15 +74,32 @@ def markov(subject: Subject) -> Iterator[Said]:
     info = subject.tensors.get(MARKOV)
     if info is not None and subject.rows not in (None, *info.shape[:1]):
         yield said(
-            f"{MARKOV} has {info.shape[0]:,} rows for a head of {subject.rows:,}",
+            f"{MARKOV} has the shape {list(info.shape)} for a head of {subject.rows:,} rows",
             refuses(VLLM, "finds it of a wrong shape"),
         )
 
 
 def _kind(subject: Subject) -> str | None:
+    """Return which of the two it is; those that cannot be reduced are neither."""
+    name = _class(subject)
+    if name in _WHOLE_ONLY:
+        return None
+    return next((kind for kind in ("DFlash", "DSpark") if kind in name), None)
+
+
+def _class(subject: Subject) -> str:
     names = subject.config.get("architectures")
-    first = str(names[0]) if isinstance(names, list) and names else ""
-    return next((kind for kind in ("DFlash", "DSpark") if kind in first), None)
+    return str(names[0]) if isinstance(names, list) and names else ""
+
+
+_WHOLE_ONLY = {
+    "DFlash2DraftModel": wrong(VLLM, "takes its candidates for ids of the target, silently"),
+    "LiLiCorrDraftModel": refuses(VLLM, "asks for all ids"),
+    "DFlashLagunaForCausalLM": refuses(VLLM, "asks for all ids: the head is the target's"),
+    "K3DSparkModel": refuses(VLLM, "asks for all ids"),
+    "Gemma4DSparkModel": refuses(VLLM, "has no place for a map: the head is of a wrong shape"),
+}
+"""Classes whose drafts run over all ids, and what becomes of a head of fewer."""
 
 
 _WEIGHTS = frozenset({Form.CHECKPOINT})
@@ -77,5 +108,6 @@ _FAULT = Severity.FAULT
 PLUGIN = (
     Check("block-missing", _FAULT, "head and map of DFlash and DSpark", _WEIGHTS, missing),
     Check("block-ignored", _FAULT, "a reduced head beside a block", _WEIGHTS, ignored),
+    Check("block-whole", _FAULT, "classes that draft over all ids", _WEIGHTS, whole_only),
     Check("block-markov", _FAULT, "rows of the Markov table", _WEIGHTS, markov),
 )

@@ -1,16 +1,14 @@
-"""What the config says: sizes, classes, and which of the target's layers are fed.
+"""What the config says of sizes and classes.
 
-The list of feature layers has two meanings: at the top level it counts inputs of
-layers, inside `eagle_config` outputs, one less. SGLang reads only the inner list,
-llama.cpp's converter only the outer one, vLLM either as if it counted inputs; what
-is not read is replaced by a default of low, middle and high. So a list that is
-right for one engine is silently wrong in another, unless it is the default.
+K is `draft_vocab_size`, which SGLang asks for and where null means that the head is
+the target's; `vocab_size` stays V whatever K is, because embedding, logits and the
+map are sized by it. By the class an engine picks its loader. Which of the target's
+layers are fed is `layers.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vocabtrim.pipeline.checks.base import (
     ALL,
@@ -29,17 +27,25 @@ from vocabtrim.pipeline.checks.base import (
     wrong,
 )
 from vocabtrim.pipeline.checks.subject import Form, Subject
-from vocabtrim.tensors.checkpoint import CONFIG_FILE, Checkpoint
-from vocabtrim.tensors.eagle3_layout import FEATURE_KEY, FUSION, NESTED_CONFIG
+from vocabtrim.pipeline.checks.verifier import architecture_value
+from vocabtrim.tensors.checkpoint import CONFIG_FILE
 from vocabtrim.tensors.speculators_config import LAYER_CONFIG
 
 SGLANG_CLASS = "LlamaForCausalLMEagle3"
-OTHER_LAYERS = "feeds it its default layers, not those that it was trained on, silently"
+INDEPENDENT = "independent"
+MASK_STATE = "mask_hidden"
+
+LLAMA_CPP_PADDING = 128
+"""Ids by which drafter and target may differ in llama.cpp (`common/speculative.cpp`)."""
 
 
 def draft_size(subject: Subject) -> Iterator[Said]:
-    """`draft_vocab_size`, where a head is reduced."""
-    if not subject.eagle3 or "draft_vocab_size" in subject.config:
+    """`draft_vocab_size`, where a head is reduced, and where it is null."""
+    if not subject.eagle3:
+        return
+    if "draft_vocab_size" in subject.config:
+        if subject.config["draft_vocab_size"] is None:
+            yield from _null_size(subject)
         return
     if subject.reduced:
         rows = subject.rows or subject.draft_size
@@ -58,6 +64,24 @@ def draft_size(subject: Subject) -> Iterator[Said]:
         )
 
 
+def _null_size(subject: Subject) -> Iterator[Said]:
+    """Say what null means beside a head: to SGLang, that the head is the target's."""
+    if subject.rows is None:
+        return
+    if subject.reduced:
+        yield said(
+            f"draft_vocab_size is null, and its head has {subject.rows:,} rows",
+            refuses(VLLM, "takes it for V and asserts that the head has as many rows"),
+            refuses(SGLANG, "takes it for V and asserts that the head has as many rows"),
+        )
+    else:
+        yield said(
+            "draft_vocab_size is null beside a head of its own",
+            wrong(SGLANG, "drafts with the target's head in its place, silently"),
+            odd(VLLM, "takes it for V"),
+        )
+
+
 def vocab_size(subject: Subject) -> Iterator[Said]:
     """`vocab_size`, which stays V whatever K is."""
     stated, V = subject.stated_vocab_size, _ids_there_are(subject)
@@ -70,67 +94,6 @@ def vocab_size(subject: Subject) -> Iterator[Said]:
         refuses(SGLANG, "builds an embedding of that size; it must be the target's"),
         refuses(LLAMA_CPP, "holds it against the tokenizer"),
     )
-
-
-def layers_contradict(subject: Subject) -> Iterator[Said]:
-    """Two lists of feature layers that do not mean the same."""
-    top, inner = _layers(subject)
-    if top is not None and inner is not None and top != [index + 1 for index in inner]:
-        yield said(
-            f"{FEATURE_KEY} is {top} at the top level, which counts inputs, and {inner} in "
-            f"{NESTED_CONFIG}, which counts outputs: these are the inputs "
-            f"{[index + 1 for index in inner]}",
-            wrong(SGLANG, "feeds it the inner list"),
-            wrong(VLLM, "feeds it the outer list"),
-            wrong(LLAMA_CPP, "feeds it the outer list"),
-        )
-
-
-def layers_unread(subject: Subject) -> Iterator[Said]:
-    """A list of feature layers that an engine does not look at."""
-    top, inner = _layers(subject)
-    if subject.speculators or (top is None) == (inner is None):
-        return
-    layers = top or [index + 1 for index in inner or []]
-    default = is_default(layers, subject.target)
-    if top is not None and not default:
-        yield said(
-            f"its feature layers {top} stand at the top level only",
-            wrong(SGLANG, f"{OTHER_LAYERS}; `export --to sglang` states them for it"),
-        )
-    if inner is not None:
-        readers = [slower(VLLM, f"reads them as inputs: {inner}, each one layer early")]
-        if not default:
-            readers.append(wrong(LLAMA_CPP, OTHER_LAYERS))
-        yield said(f"its feature layers {inner} stand in {NESTED_CONFIG} only", *readers)
-
-
-def layers_impossible(subject: Subject) -> Iterator[Said]:
-    """Feature layers that the target has not, or another number of them than is fused."""
-    top, inner = _layers(subject)
-    layers = top if top is not None else None if inner is None else [i + 1 for i in inner]
-    if layers is None:
-        return
-    depth = _depth(subject.target)
-    if min(layers) < 0 or (depth is not None and max(layers) > depth):
-        yield said(
-            f"it is fed hidden states {layers}, and the target has 0 to {depth}",
-            refuses(ALL, "has no such layer"),
-        )
-    if sorted(set(layers)) != layers:
-        yield said(
-            f"its feature layers {layers} do not ascend",
-            wrong(VLLM, "feeds them in ascending order, as it meets them"),
-            wrong(SGLANG, "feeds them in ascending order, as it meets them"),
-        )
-    hidden = _target_width(subject)
-    fusion = subject.tensors.get(FUSION)
-    if fusion is not None and hidden and fusion.shape[-1] != len(layers) * hidden:
-        yield said(
-            f"{FUSION} reads {fusion.shape[-1]:,} values, and {len(layers)} layers of "
-            f"{hidden:,} are fed",
-            refuses(ALL, "finds it of a wrong shape"),
-        )
 
 
 def architecture(subject: Subject) -> Iterator[Said]:
@@ -160,7 +123,7 @@ def nested_layout(subject: Subject) -> Iterator[Said]:
     if "norm_before_residual" not in subject.config and subject.eagle3:
         yield said(
             "norm_before_residual is not stated",
-            wrong(VLLM, "takes it for true, and speculators for false"),
+            wrong(VLLM, "takes it for true, and speculators and llama.cpp for false"),
         )
     if not isinstance(subject.config.get(LAYER_CONFIG), dict):
         yield said(
@@ -181,11 +144,13 @@ def nested_layout(subject: Subject) -> Iterator[Said]:
 
 def target_width(subject: Subject) -> Iterator[Said]:
     """Hidden sizes of drafter and target."""
-    if not subject.fused or subject.target is None:
-        return
-    hidden = subject.target.text_config.get("hidden_size")
+    hidden = None if subject.target is None else subject.target.hidden_size
     stated = subject.config.get("target_hidden_size")
-    if type(hidden) is int and stated not in (None, hidden):
+    if subject.gguf is not None:
+        stated = architecture_value(subject.gguf, "target_hidden_size")
+    if hidden is None or not (subject.fused or subject.kind):
+        return
+    if stated not in (None, hidden):
         yield said(
             f"target_hidden_size is {stated}, and the target's is {hidden}",
             refuses(ALL, "fuses features of another width: it was trained for another target"),
@@ -208,23 +173,33 @@ def target_vocabulary(subject: Subject) -> Iterator[Said]:
     stated, V = subject.stated_vocab_size, subject.target_vocab_size
     if stated is None or V is None or stated == V or subject.form is Form.LIST:
         return
-    yield said(
-        f"it has {stated:,} ids and the target {V:,}, padded otherwise or of another tokenizer",
-        slower(VLLM, "drafts greedily only: sampling compares rows of logits of one length"),
-    )
+    what = f"it has {stated:,} ids and the target {V:,}, padded otherwise or of another tokenizer"
+    if INDEPENDENT not in subject.families:
+        yield said(
+            what,
+            slower(VLLM, "drafts greedily only: sampling compares rows of logits of one length"),
+        )
+    elif not subject.reduced:
+        near = abs(stated - V) <= LLAMA_CPP_PADDING
+        readers = [
+            refuses(VLLM, "asks for one vocab_size, unless it is told use_heterogeneous_vocab"),
+            refuses(SGLANG, "asks for one vocab_size"),
+        ]
+        if not near:
+            text = f"allows a difference of {LLAMA_CPP_PADDING}"
+            readers.append(refuses(LLAMA_CPP, text))
+        yield said(what, *readers)
 
 
-def is_default(layers: list[int], target: Checkpoint | None) -> bool:
-    """Return whether feature layers are those that readers take where none are stated.
-
-    Args:
-        layers: Indices of `hidden_states`.
-        target: Tells the number of its layers; without it, any number may fit.
-    """
-    depth = _depth(target)
-    if depth is None:
-        depth = layers[-1] + 3 if layers else 0
-    return layers == [2, depth // 2, depth - 3]
+def several_at_once(subject: Subject) -> Iterator[Said]:
+    """P-EAGLE: an EAGLE-3 drafter that predicts several tokens in one step."""
+    if MASK_STATE in subject.tensors:
+        yield said(
+            f"it has a {MASK_STATE}: it drafts several tokens at once (P-EAGLE)",
+            odd(VLLM, "asks for parallel_drafting, and leaves that tensor out without it"),
+            lacks(SGLANG, "has no code for that"),
+            lacks(LLAMA_CPP, "has no code for that"),
+        )
 
 
 def _ids_there_are(subject: Subject) -> int | None:
@@ -241,32 +216,6 @@ def _ids_there_are(subject: Subject) -> int | None:
     return beyond if beyond and stated == subject.draft_size and beyond > (stated or 0) else None
 
 
-def _layers(subject: Subject) -> tuple[list[int] | None, list[int] | None]:
-    """Return the outer and the inner list, where they are lists of numbers."""
-    if not subject.eagle3 or subject.form is not Form.CHECKPOINT:
-        return None, None
-    nested = subject.config.get(NESTED_CONFIG)
-    inner = nested.get(FEATURE_KEY) if isinstance(nested, dict) else None
-    return _numbers(subject.config.get(FEATURE_KEY)), _numbers(inner)
-
-
-def _numbers(value: Any) -> list[int] | None:
-    if isinstance(value, list) and value and all(type(one) is int for one in value):
-        return value
-    return None
-
-
-def _depth(target: Checkpoint | None) -> int | None:
-    value = None if target is None else target.text_config.get("num_hidden_layers")
-    return value if type(value) is int else None
-
-
-def _target_width(subject: Subject) -> int | None:
-    sources = [] if subject.target is None else [subject.target.text_config.get("hidden_size")]
-    sources.append(subject.config.get("target_hidden_size"))
-    return next((one for one in sources if type(one) is int), None)
-
-
 _WEIGHTS = frozenset({Form.CHECKPOINT})
 _BOTH = frozenset({Form.CHECKPOINT, Form.GGUF})
 _FAULT, _NOTE = Severity.FAULT, Severity.NOTE
@@ -277,9 +226,7 @@ PLUGIN = (
     Check("config-class", _FAULT, "architectures", _WEIGHTS, architecture),
     Check("config-speculators", _FAULT, "keys of speculators", _WEIGHTS, nested_layout),
     Check("config-one-layer", _FAULT, f"an LM in {CONFIG_FILE}", _WEIGHTS, taken_for_eagle3),
-    Check("layers-contradict", _FAULT, "two lists of layers", _WEIGHTS, layers_contradict),
-    Check("layers-unread", _FAULT, "where the list stands", _WEIGHTS, layers_unread),
-    Check("layers-impossible", _FAULT, "the layers themselves", _WEIGHTS, layers_impossible),
-    Check("target-width", _FAULT, "target_hidden_size", _WEIGHTS, target_width),
-    Check("target-vocabulary", Severity.LOSS, "V against the target's", _BOTH, target_vocabulary),
+    Check("target-width", _FAULT, "target_hidden_size", _BOTH, target_width),
+    Check("target-vocabulary", _FAULT, "V against the target's", _BOTH, target_vocabulary),
+    Check("config-parallel", _NOTE, "several tokens at once", _WEIGHTS, several_at_once),
 )

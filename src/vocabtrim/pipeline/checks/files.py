@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.pipeline.checks.base import (
+    ALL,
     EAGLE,
     SGLANG,
     VLLM,
@@ -23,9 +24,11 @@ from vocabtrim.pipeline.checks.base import (
     odd,
     refuses,
     said,
+    slower,
     wrong,
 )
 from vocabtrim.pipeline.checks.subject import Form, Subject
+from vocabtrim.pipeline.checks.verifier import GENERATION_CONFIG
 from vocabtrim.tensors.weight_files import (
     BIN_FILE,
     BIN_INDEX_FILE,
@@ -81,6 +84,20 @@ def two_formats(subject: Subject) -> Iterator[Said]:
         )
 
 
+def damaged(subject: Subject) -> Iterator[Said]:
+    """A generation config that is there and is none."""
+    place = subject.path / GENERATION_CONFIG
+    if not place.is_file():
+        return
+    try:
+        read_json_object(place)
+    except CheckpointError as fault:
+        yield said(
+            f"{GENERATION_CONFIG} cannot be read ({fault})",
+            slower(ALL, "may refuse it, or not know where an answer ends"),
+        )
+
+
 def _named(index: Path) -> set[str]:
     try:
         weight_map = read_json_object(index).get("weight_map")
@@ -95,5 +112,6 @@ _FAULT = Severity.FAULT
 PLUGIN = (
     Check("files-stale-index", _FAULT, "an index beside one file", _WEIGHTS, stale_index),
     Check("files-stray", _FAULT, "further safetensors files", _WEIGHTS, stray),
+    Check("files-damaged", Severity.LOSS, GENERATION_CONFIG, _WEIGHTS, damaged),
     Check("files-two-formats", _FAULT, "a .bin beside safetensors", _WEIGHTS, two_formats),
 )

@@ -22,6 +22,7 @@ from vocabtrim.pipeline.checks.base import (
     slower,
 )
 from vocabtrim.pipeline.checks.subject import Form, Subject
+from vocabtrim.pipeline.checks.verifier import architecture_value
 from vocabtrim.tensors.gguf_drafter import KINDS
 from vocabtrim.tensors.head_source import D2T
 
@@ -72,15 +73,21 @@ def layers(subject: Subject) -> Iterator[Said]:
         )
     elif not found:
         yield said(f"{LAYERS_KEY} is missing", refuses(LLAMA_CPP, "asks for it"))
+    depth = None if subject.target is None else subject.target.depth
+    if found and (min(found) < 0 or (depth is not None and max(found) > depth)):
+        yield said(
+            f"it is fed hidden states {found}, and the target has 0 to {depth}",
+            refuses(LLAMA_CPP, "has no such layer"),
+        )
 
 
 def followers(subject: Subject) -> Iterator[Said]:
     """Tensors whose rows run over the draft vocabulary besides the head's."""
     for name in subject.kind.followers if subject.kind is not None else ():
         info = subject.tensors.get(name)
-        if info is not None and subject.rows not in (None, info.shape[0]):
+        if info is not None and subject.rows not in (None, *info.shape[:1]):
             yield said(
-                f"{name} has {info.shape[0]:,} rows, and its head {subject.rows:,}",
+                f"{name} has the shape {list(info.shape)}, and its head {subject.rows:,} rows",
                 refuses(LLAMA_CPP, "finds it of a wrong shape"),
             )
 
@@ -90,7 +97,7 @@ def stated_size(subject: Subject) -> Iterator[Said]:
     if subject.gguf is None:
         return
     key = f"{subject.gguf.architecture}.vocab_size"
-    value, V = subject.gguf.header.value(key), subject.stated_vocab_size
+    value, V = architecture_value(subject.gguf, "vocab_size"), subject.stated_vocab_size
     if type(value) is int and V is not None and value != V:
         yield said(
             f"{key} is {value:,}, and its tokenizer has {V:,} ids",

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vocabtrim.engines.base import ENGINES, Container, Engine, cell_of
+from vocabtrim.engines.vllm.architectures import ARCHITECTURES, EAGLE
 from vocabtrim.families.base import TRIMMED_PREFIX
 from vocabtrim.pipeline.checks.base import (
     ALL,
@@ -20,6 +22,7 @@ from vocabtrim.pipeline.checks.base import (
     TRANSFORMERS,
     VLLM,
     Check,
+    Effect,
     Said,
     Severity,
     lacks,
@@ -36,6 +39,11 @@ from vocabtrim.tensors.head_source import D2T, HEAD_WEIGHT
 
 LOOKED_AT = 256
 """Rows that are looked into, spread over the head."""
+
+ONE_A_VALUE = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8"})
+"""Types that hold one value of the head in each element."""
+
+EAGLE1 = "eagle"
 
 _STOCK = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -91,6 +99,8 @@ def width(subject: Subject) -> Iterator[Said]:
     """Columns of the head against the hidden size."""
     if subject.checkpoint is None or subject.head is None or subject.sidecar:
         return
+    if subject.head.dtype not in ONE_A_VALUE:
+        return  # several values share a byte, and how many the type does not say
     hidden = subject.checkpoint.text_config.get("hidden_size")
     if type(hidden) is int and subject.head.shape[1] != hidden:
         yield said(
@@ -100,59 +110,60 @@ def width(subject: Subject) -> Iterator[Said]:
         )
 
 
-def parts(subject: Subject) -> Iterator[Said]:
-    """A quantised head whose parts were not cut alike."""
-    rows = subject.rows
-    if rows is None:
-        return
-    for name, info in subject.head_parts.items():
-        if name in _BY_ROW and info.shape and info.shape[0] not in (rows, 1):
-            yield said(
-                f"{info.name} has {info.shape[0]:,} rows for a head of {rows:,}",
-                refuses(ALL, "finds it of a wrong shape, or scales rows by what belongs to others"),
-            )
-    shape = subject.head_parts.get("weight_shape")
-    weights = subject.weights
-    if shape is not None and weights is not None and shape.dtype in ("I64", "I32"):
-        remembered = weights.array(shape.name).reshape(-1)
-        if remembered.size and int(remembered[0]) != rows:
-            yield said(
-                f"{shape.name} remembers {int(remembered[0]):,} rows, and there are {rows:,}",
-                refuses(VLLM, "unpacks it to a shape that its head has not"),
-            )
-
-
-def packed_rows(subject: Subject) -> Iterator[Said]:
-    """GPTQ and AWQ heads whose columns do not fill whole blocks of 64."""
-    packed = subject.head_parts.keys() & {"qweight", "qzeros"}
-    if packed and subject.rows is not None and subject.rows % 64:
-        yield said(
-            f"its head is packed along {subject.rows:,} ids, no multiple of 64",
-            refuses(VLLM, "pads heads to 64 along the other axis only"),
-        )
-
-
 def tied(subject: Subject) -> Iterator[Said]:
-    """A reduced head in a model whose config ties it to the embedding."""
+    """A config that ties a head to the embedding, and a head that is another matrix."""
     checkpoint = subject.checkpoint
-    if checkpoint is None or subject.head is None or not subject.reduced:
+    if checkpoint is None:
         return
     # the outer word counts where there is one, as in transformers
     outer = subject.config.get("tie_word_embeddings")
     says = checkpoint.text_config.get("tie_word_embeddings") if outer is None else outer
     if says is not True:
         return
-    readers = [
-        wrong(SGLANG, "drafts with its whole embedding and never loads the rows"),
-        odd(VLLM, "does not look at it"),
-    ]
-    if not subject.fused:
-        readers = [
-            wrong(VLLM, "drafts with the whole embedding and skips the rows"),
-            wrong(SGLANG, "drafts with the whole embedding and skips the rows"),
-            wrong(TRANSFORMERS, "drafts with the whole embedding and skips the rows"),
-        ]
-    yield said("tie_word_embeddings is true beside a head of fewer rows", *readers)
+    beside = "a head of fewer rows" if subject.reduced else "a head of its own"
+    if subject.eagle3:
+        if subject.head is None:
+            yield from _tied_without_head(subject)
+            return
+        yield said(
+            f"tie_word_embeddings is true beside {beside}",
+            wrong(SGLANG, "drafts with its whole embedding and never loads the rows"),
+            odd(VLLM, "does not look at it"),
+        )
+    elif EAGLE1 in subject.families:
+        yield said(
+            "tie_word_embeddings is true, and its head is the target's",
+            refuses(SGLANG, "cannot put the target's in place of one matrix twice"),
+        )
+    elif subject.reduced and subject.head is not None:
+        effect = "drafts with the whole embedding and skips the rows"
+        yield said(
+            f"tie_word_embeddings is true beside {beside}",
+            wrong(VLLM, effect),
+            wrong(SGLANG, effect),
+            wrong(TRANSFORMERS, effect),
+        )
+
+
+def _tied_without_head(subject: Subject) -> Iterator[Said]:
+    """Say what happens to a drafter that says it is tied and has the target's head."""
+    if subject.target is not None and subject.target.tied:
+        return
+    yield said(
+        "tie_word_embeddings is true, and it has no head",
+        wrong(SGLANG, "drafts with the embedding: right only if the target's head is that too"),
+        odd(VLLM, "takes the target's head"),
+    )
+
+
+def not_read(subject: Subject) -> Iterator[Said]:
+    """A whole head beside EAGLE-1 or EAGLE-2, which draft with the target's."""
+    if EAGLE1 in subject.families and subject.head_parts and not subject.reduced:
+        yield said(
+            "it stores a head, and drafters of its family have the target's",
+            refuses(VLLM, "knows no parameter of that name"),
+            odd(SGLANG, "passes over it"),
+        )
 
 
 def bias(subject: Subject) -> Iterator[Said]:
@@ -186,10 +197,7 @@ def stock_name(subject: Subject) -> Iterator[Said]:
     if names[0].startswith(TRIMMED_PREFIX):
         yield said(
             f"its class is {names[0]}, which stock loaders refuse, as is meant",
-            lacks(VLLM, "has no head of fewer rows for this family"),
-            lacks(SGLANG, "has none; `export --to sglang` writes a list of ids where that helps"),
-            lacks(LLAMA_CPP, "has none"),
-            lacks(TRANSFORMERS, "has none"),
+            *(_of_trimmed(engine, subject, names[0]) for engine in ENGINES.load_all().values()),
         )
         return
     yield said(
@@ -219,6 +227,21 @@ def dead_rows(subject: Subject) -> Iterator[Said]:
             )
 
 
+def _of_trimmed(engine: Engine, subject: Subject, name: str) -> Effect:
+    """Return what an engine makes of a class that we named."""
+    family = subject.families[0] if subject.families else ""
+    given = cell_of(engine, family, [Container.FLAT])
+    if engine.name == VLLM and not {name, f"{EAGLE}{name}"} & ARCHITECTURES.keys():
+        given = None  # its plug-in has a head for some classes only
+    if given is not None and given.level.proven:
+        return odd(
+            engine.name, f"drafts with it ({given.note})" if given.note else "drafts with it"
+        )
+    if cell_of(engine, family, [Container.ID_LIST]) is not None:
+        return lacks(engine.name, f"takes a list of ids beside it: `export --to {engine.name}`")
+    return lacks(engine.name, "has no head of fewer rows for it")
+
+
 def _says_reduced(subject: Subject) -> bool:
     if subject.form is Form.GGUF:
         return subject.map is not None
@@ -235,7 +258,6 @@ def _architectures(subject: Subject) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-_BY_ROW = ("weight", "weight_packed", "weight_scale", "bias_scale")
 _BOTH = frozenset({Form.CHECKPOINT, Form.GGUF})
 _WEIGHTS = frozenset({Form.CHECKPOINT})
 _FAULT, _NOTE = Severity.FAULT, Severity.NOTE
@@ -245,9 +267,8 @@ PLUGIN = (
     Check("head-shared", _NOTE, "a stated K beside the target's head", _WEIGHTS, unfilled),
     Check("head-rows", _FAULT, "draft_vocab_size against rows", _WEIGHTS, stated),
     Check("head-width", _FAULT, "columns against hidden_size", _WEIGHTS, width),
-    Check("head-parts", _FAULT, "scales and shapes of a quantised head", _WEIGHTS, parts),
-    Check("head-packed", _FAULT, "K of a head packed along ids", _WEIGHTS, packed_rows),
     Check("head-tied", _FAULT, "tie_word_embeddings", _WEIGHTS, tied),
+    Check("head-not-read", _FAULT, "a head where engines take the target's", _WEIGHTS, not_read),
     Check("head-bias", _FAULT, "a bias of the head", _WEIGHTS, bias),
     Check("head-stock-class", _FAULT, "the class of a reduced LM", _WEIGHTS, stock_name),
     Check("head-dead-rows", _FAULT, "zeros and infinities in rows", _BOTH, dead_rows),

@@ -8,7 +8,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -26,9 +26,14 @@ from vocabtrim.pipeline.checks.base import (
     slower,
     wrong,
 )
+from vocabtrim.pipeline.checks.spelling import (
+    DRAFTER,
+    TARGET,
+    Differing,
+    Tokens,
+    compare_tokens,
+)
 from vocabtrim.pipeline.checks.subject import Form, Subject
-from vocabtrim.tokens.must_keep import special_ids
-from vocabtrim.tokens.tokenizer import fingerprint_of
 
 SHOWN = 8
 
@@ -52,10 +57,12 @@ def ends(subject: Subject) -> Iterator[Said]:
     ids = subject.ids
     if ids is None or not subject.reduced or subject.holds_ids:
         return
-    lacking = sorted(subject.ends - set(ids.tolist()))
+    # a tokenizer may have ids that the head has no row for
+    there_are = {one for one in subject.ends if one < (subject.vocab_size or one + 1)}
+    lacking = sorted(there_are - set(ids.tolist()))
     if not lacking:
         return
-    all_of_them = set(lacking) == subject.ends
+    all_of_them = set(lacking) == there_are
     which = "no id that ends a generation" if all_of_them else "not every id that ends a generation"
     yield said(
         f"it has {which} (it lacks {_shown(lacking)})",
@@ -65,11 +72,10 @@ def ends(subject: Subject) -> Iterator[Said]:
 
 def template(subject: Subject) -> Iterator[Said]:
     """Added tokens that the chat template writes in an assistant's turn."""
-    ids, tokenizer = subject.ids, subject.tokenizer
-    if ids is None or tokenizer is None or not subject.reduced or subject.holds_ids:
+    ids, written = subject.ids, subject.spelling.written
+    if ids is None or written is None or not subject.reduced or subject.holds_ids:
         return
-    written = set(special_ids(tokenizer).template) - subject.ends
-    lacking = sorted(written - set(ids.tolist()))
+    lacking = sorted(written.template - subject.ends - set(ids.tolist()))
     if lacking:
         yield said(
             f"it lacks added tokens that the chat template writes ({_shown(lacking)})",
@@ -79,13 +85,13 @@ def template(subject: Subject) -> Iterator[Said]:
 
 def beyond_tokenizer(subject: Subject) -> Iterator[Said]:
     """Ids in the padding of V."""
-    ids, tokenizer = subject.ids, subject.tokenizer
-    if ids is None or tokenizer is None or subject.holds_ids:
+    ids, size = subject.ids, subject.spelling.size
+    if ids is None or size is None or subject.holds_ids:
         return
-    beyond = ids[(ids >= tokenizer.vocab_size) & (ids < (subject.vocab_size or 0))]
+    beyond = ids[(ids >= size) & (ids < (subject.vocab_size or 0))]
     if beyond.size:
         yield said(
-            f"{beyond.size:,} ids lie beyond the {tokenizer.vocab_size:,} of the tokenizer "
+            f"{beyond.size:,} ids lie beyond the {size:,} of the tokenizer "
             f"({_shown(sorted(beyond.tolist()))})",
             slower(ALL, "reads rows that no text ever asks for"),
         )
@@ -113,22 +119,47 @@ def asked_for(subject: Subject) -> Iterator[Said]:
 
 
 def tokenizers(subject: Subject) -> Iterator[Said]:
-    """The tokenizers of drafter, target and draft vocabulary."""
-    found: dict[str, str | None] = {}
-    if subject.form is Form.CHECKPOINT:
-        found["the drafter"] = fingerprint_of(subject.path)
-    if subject.listed is not None:
-        found["the list"] = subject.listed.tokenizer
-    if subject.target is not None:
-        found["the target"] = fingerprint_of(subject.target.path)
-    if subject.vocab is not None:
-        found["the draft vocabulary"] = subject.vocab.tokenizer
-    known = {role: one for role, one in found.items() if one is not None}
+    """The tokenizers of drafter, target, list and draft vocabulary."""
+    known = dict(subject.spelling.fingerprints)
+    if subject.listed is not None and subject.listed.tokenizer is not None:
+        known["the list"] = subject.listed.tokenizer
+    if subject.vocab is not None and subject.vocab.tokenizer is not None:
+        known["the draft vocabulary"] = subject.vocab.tokenizer
+    spelled = subject.spelling.tokens
+    if len(spelled) == 2:
+        yield from _respelled(compare_tokens(spelled[DRAFTER], spelled[TARGET]), spelled)
+        # what is alike but for its length is not to be told apart by its fingerprint
+        known.pop(DRAFTER)
     if len(set(known.values())) > 1:
         roles = ", ".join(f"{role} {one[:19]}…" for role, one in known.items())
         yield said(
             f"tokenizers differ: {roles}",
             wrong(ALL, "takes ids of the one for ids of the other"),
+        )
+
+
+def _respelled(found: Differing, spelled: Mapping[str, Tokens]) -> Iterator[Said]:
+    """Say which ids are other tokens in the target than in the drafter."""
+    if not found.ids:
+        return
+    first = found.ids[0]
+    what = (
+        f"{len(found.ids):,} of {found.compared:,} ids are other tokens in the target: "
+        f"{first:,} is {spelled[DRAFTER][first]!r} to the drafter and "
+        f"{spelled[TARGET][first]!r} to the target"
+    )
+    if found.renamed:
+        yield said(what, slower(ALL, "drafts those ids for other tokens than it was trained on"))
+    else:
+        yield said(what, wrong(ALL, "takes ids of the one for ids of the other"))
+
+
+def damaged_tokenizer(subject: Subject) -> Iterator[Said]:
+    """A tokenizer that is there and cannot be read."""
+    for role, why in subject.spelling.damaged.items():
+        yield said(
+            f"the tokenizer of {role.removeprefix('the ')} cannot be read ({why})",
+            slower(ALL, "may refuse it, and nothing of it was compared here"),
         )
 
 
@@ -145,5 +176,6 @@ PLUGIN = (
     Check("ids-template", Severity.NOTE, "ids that a chat template writes", _ALL, template),
     Check("ids-padding", _LOSS, "ids beyond the tokenizer", _ALL, beyond_tokenizer),
     Check("ids-asked-for", _FAULT, "the ids of --vocab", _ALL, asked_for),
-    Check("tokenizers", _FAULT, "fingerprints of tokenizers", _ALL, tokenizers),
+    Check("tokenizers", _FAULT, "tokens of drafter and target, id by id", _ALL, tokenizers),
+    Check("tokenizer-damaged", _LOSS, "whether tokenizers can be read", _ALL, damaged_tokenizer),
 )

@@ -2,7 +2,7 @@
 
 `tensors/id_lists.py` reads such files to use them, and repairs or refuses what is
 odd; here what is odd is the point. What a file is, its first bytes say. Nothing
-of more than 64 MB is loaded, packed or unpacked, and nothing is run.
+of more than 16 MB is loaded, packed or unpacked, and nothing is run.
 """
 
 from __future__ import annotations
@@ -182,9 +182,16 @@ def _of_value(value: Any, kind: str) -> Listed:
         raise ArtifactError(f"a {kind} file with a {type(value).__name__} is no list of ids")
     strange = [one for one in value if type(one) is not int or abs(one) >= 1 << 62]
     if strange or not value:
-        what = f"{str(strange[0])[:40]!r} among its entries" if strange else "an empty list"
+        what = f"{_brief(strange[0])} among its entries" if strange else "an empty list"
         return Listed(f"{kind} list", None, is_list=True, odd=what)
     return Listed(f"{kind} list", np.array(value, dtype=np.int64), is_list=True)
+
+
+def _brief(value: Any) -> str:
+    """Return a value in a few words, whatever hides in it."""
+    if isinstance(value, str | float | bool) or value is None:
+        return f"{str(value)[:40]!r}"
+    return f"a {type(value).__name__}" if type(value) is not int else "a number beyond 2^62"
 
 
 def _mapping(document: Mapping[Any, Any], kind: str) -> Listed:

@@ -25,7 +25,6 @@ from vocabtrim.pipeline.checks.base import (
     wrong,
 )
 from vocabtrim.pipeline.checks.subject import Form, Subject
-from vocabtrim.tensors.causal import prediction_layers
 from vocabtrim.tensors.head_source import HEAD_WEIGHT
 
 
@@ -104,7 +103,7 @@ def packed_target(subject: Subject) -> Iterator[Said]:
     stem = HEAD_WEIGHT.removesuffix("weight")
     extra = [
         name
-        for name in target.tensors
+        for name in target.weights.tensors
         if name.startswith(stem) and name not in (HEAD_WEIGHT, f"{stem}bias")
     ]
     if extra:
@@ -112,14 +111,27 @@ def packed_target(subject: Subject) -> Iterator[Said]:
             f"the target's head is quantised ({extra[0]})",
             wrong(SGLANG, "slices its weight and leaves the scales as they are, or finds none"),
         )
-    kind = str(target.text_config.get("model_type", ""))
-    tied = target.config.get("tie_word_embeddings") is True
-    if prediction_layers(target) is not None and kind.startswith("qwen3_5") and tied:
+    classes = target.config.get("architectures")
+    for name in classes if isinstance(classes, list) else []:
+        if str(name) in _NOT_SLICED:
+            yield said(f"the target's class is {name}", _NOT_SLICED[str(name)])
+    if target.predicts is not None and target.kind.startswith("qwen3_5") and target.tied:
         yield said(
             "the target is a Qwen3.5 with prediction layers and a tied head",
             refuses(SGLANG, "keeps the whole head and indexes beyond the list"),
         )
 
+
+_SEVERAL = slower(SGLANG, "drafts with several layers of the target and never looks at the list")
+_NOT_SLICED = {
+    "MiMoV2ForCausalLM": _SEVERAL,
+    "MiMoV2FlashForCausalLM": _SEVERAL,
+    "GigaChat35ForCausalLM": _SEVERAL,
+    "Step3p5ForCausalLM": _SEVERAL,
+    "Step3p7ForConditionalGeneration": _SEVERAL,
+    "IQuestQ1ForCausalLM": refuses(SGLANG, "refuses a list beside it"),
+}
+"""Targets whose prediction layers SGLang runs elsewhere (`arg_groups/model_overrides`)."""
 
 _LIST = frozenset({Form.LIST})
 _FAULT, _LOSS, _NOTE = Severity.FAULT, Severity.LOSS, Severity.NOTE

@@ -31,12 +31,16 @@ from vocabtrim.pipeline.checks.base import (
     slower,
     wrong,
 )
+from vocabtrim.pipeline.checks.compared import rows_fit
 from vocabtrim.pipeline.checks.subject import Form, Subject
 from vocabtrim.tensors.head_source import D2T, T2D
 
 FIRST_K = "drafts the first {:,} ids in place of its own, silently"
 MANY = 64
 """Entries from which a pattern in a map is no accident."""
+
+BESIDE = ("d2t.pt", "d2t.npy", "token_map.pt", "token_map.json", "vocab_mapping.pt")
+"""Files in which training tools leave a map that belongs among the weights."""
 
 
 def missing(subject: Subject) -> Iterator[Said]:
@@ -51,6 +55,9 @@ def missing(subject: Subject) -> Iterator[Said]:
     if subject.form is Form.GGUF:
         yield said(what, refuses(LLAMA_CPP, "finds the head of a wrong shape"))
     else:
+        lying = [name for name in BESIDE if (subject.path / name).is_file()]
+        if lying:
+            what += f" among its weights ({lying[0]} beside them is read by nobody)"
         yield said(
             what,
             wrong(VLLM, first),
@@ -67,7 +74,7 @@ def misnamed(subject: Subject) -> Iterator[Said]:
         yield said(
             f"its map is called {name}, not {D2T}",
             refuses(VLLM, "knows no parameter of that name"),
-            refuses(LLAMA_CPP, "has no place for it in its converter"),
+            refuses(LLAMA_CPP, "has no place for it"),
             odd(SGLANG, "takes any name with d2t in it"),
         )
 
@@ -76,10 +83,18 @@ def not_whole(subject: Subject) -> Iterator[Said]:
     """A map that is no vector of whole numbers."""
     stored = subject.map
     if stored is not None and stored.numbers is None and subject.form is not Form.LIST:
-        whole = "I" in stored.dtype or "U" in stored.dtype
         what = f"{D2T} is {stored.dtype} of shape {list(stored.shape)}, not a vector of integers"
-        effect = "cannot index with it" if not whole else "finds it of a wrong shape"
-        yield said(what, refuses(ALL, effect))
+        if subject.form is Form.GGUF or len(stored.shape) != 1 or 0 in stored.shape:
+            yield said(what, refuses(ALL, "finds it of a wrong shape"))
+            return
+        rounded = stored.dtype in ("BF16", "F16")
+        taken = "makes integers of it, of numbers that were rounded: other ids, silently"
+        yield said(
+            what,
+            refuses(SGLANG, "cannot index with it"),
+            *(wrong(name, taken) for name in (VLLM, LLAMA_CPP) if rounded),
+            *(odd(name, "makes integers of it") for name in (VLLM, LLAMA_CPP) if not rounded),
+        )
 
 
 def wrong_length(subject: Subject) -> Iterator[Said]:
@@ -148,11 +163,12 @@ def identity(subject: Subject) -> Iterator[Said]:
     if ids is None or ids.size < 2 or not np.array_equal(ids, np.arange(ids.size)):
         return
     what = f"{_name(subject)} leads to the first {ids.size:,} ids in their order"
-    meant = subject.mask is not None or subject.form is not Form.CHECKPOINT
-    if meant:
+    meant = subject.mask is not None or subject.form is Form.LIST or subject.ours
+    if meant or rows_fit(subject):
         yield said(what, odd(ALL, "drafts just these, which is right if they were chosen"))
     else:
-        yield said(f"{what}, as a map does that was never filled", wrong(ALL, _UNFILLED))
+        reader = ALL if subject.form is Form.CHECKPOINT else LLAMA_CPP
+        yield said(f"{what}, as a map does that was never filled", wrong(reader, _UNFILLED))
 
 
 def absolute(subject: Subject) -> Iterator[Said]:
@@ -223,7 +239,8 @@ def ambiguous(subject: Subject) -> Iterator[Said]:
     numbers = stored.numbers
     if subject.mask is not None or V is None or numbers.size < MANY or subject.holds_ids:
         return
-    if (np.diff(numbers) > 0).all() and numbers[0] >= 0 and numbers[-1] < V:
+    could_be = (np.diff(numbers) > 0).all() and numbers[0] >= 0 and numbers[-1] < V
+    if could_be and not rows_fit(subject):
         yield said(
             f"no two neighbours among the ids of {D2T}: it may hold ids in place of offsets",
             slower(ALL, "drafts wrongly if so; --target compares its rows with the target's"),
@@ -233,7 +250,7 @@ def ambiguous(subject: Subject) -> Iterator[Said]:
 def misnamed_map(subject: Subject) -> str | None:
     """Return the name of a tensor that looks like a map and is called otherwise."""
     for name, info in subject.tensors.items():
-        last = name.rpartition(".")[2]
+        last = name.removesuffix(".weight").rpartition(".")[2]
         if name != D2T and len(info.shape) == 1 and last in (D2T, "draft_id_to_target_id"):
             return name
     return None

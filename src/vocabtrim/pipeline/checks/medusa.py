@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vocabtrim.pipeline.checks.base import VLLM, Check, Said, Severity, refuses, said, wrong
-from vocabtrim.pipeline.checks.listed import whole_numbers
+from vocabtrim.pipeline.checks.base import VLLM, Check, Said, Severity, refuses, said, slower, wrong
 from vocabtrim.pipeline.checks.subject import Form, Subject
 
 KEY = "truncated_vocab_size"
@@ -35,7 +34,7 @@ def token_map(subject: Subject) -> Iterator[Said]:
     if MAP not in subject.tensors:
         yield said(f"{KEY} is {K:,}, and there is no {MAP}", wrong(VLLM, "drafts the first ids"))
         return
-    ids = whole_numbers(subject.checkpoint.array(MAP))
+    ids = subject.numbers(subject.tensors[MAP])
     if ids is None or ids.size != K:
         found = subject.tensors[MAP]
         yield said(
@@ -46,6 +45,20 @@ def token_map(subject: Subject) -> Iterator[Said]:
         yield said(
             f"{MAP} has ids from {ids.min():,} to {ids.max():,}, and there are {V:,}",
             refuses(VLLM, "indexes beyond the ids, or takes offsets for them"),
+        )
+
+
+def other_target(subject: Subject) -> Iterator[Said]:
+    """V of a reduced drafter against the target's, which must be the same to the id."""
+    K, V, found = _reduced_to(subject), subject.stated_vocab_size, subject.target_vocab_size
+    if K is not None and found not in (None, V):
+        cut = any("lm_head" in name and K in info.shape for name, info in subject.tensors.items())
+        effect = f"takes the target's for both and forgets that {KEY} is {K:,}"
+        yield said(
+            f"vocab_size is {V:,}, and the target's is {found:,}",
+            refuses(VLLM, f"{effect}: the head is of a wrong shape")
+            if cut
+            else slower(VLLM, f"{effect}: it drafts over all"),
         )
 
 
@@ -63,4 +76,5 @@ _FAULT = Severity.FAULT
 PLUGIN = (
     Check("medusa-heads", _FAULT, "a reduced vocabulary of Medusa", _WEIGHTS, own_heads),
     Check("medusa-map", _FAULT, "the token_map of Medusa", _WEIGHTS, token_map),
+    Check("medusa-vocab-size", _FAULT, "V of Medusa against the target's", _WEIGHTS, other_target),
 )

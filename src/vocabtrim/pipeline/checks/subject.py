@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vocabtrim.core.errors import CheckpointError, TokenizerError
-from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.core.errors import CheckpointError
+from vocabtrim.core.manifest import DIRECTORY_MANIFEST, METADATA_KEY
+from vocabtrim.core.vocab import MOST_IDS, DraftVocab
 from vocabtrim.families.base import DrafterFamily, known_families
 from vocabtrim.pipeline.checks.listed import Listed, whole_numbers
+from vocabtrim.pipeline.checks.spelling import Spelling
 from vocabtrim.pipeline.checks.stored_map import StoredMap
+from vocabtrim.pipeline.checks.verifier import Verifier, ends_of, gguf_ends, positive
 from vocabtrim.tensors.causal import EMBEDDING_NAMES, HEAD_NAMES
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.eagle3_layout import FUSION, Layout, is_eagle3, layout_of
@@ -29,9 +32,6 @@ from vocabtrim.tensors.gguf_drafter import EMBEDDING, OUTPUT, GgufKind, drafter_
 from vocabtrim.tensors.gguf_model import GgufModel
 from vocabtrim.tensors.head_source import D2T, T2D
 from vocabtrim.tensors.tensor_info import TensorInfo
-from vocabtrim.tensors.weight_files import read_json_object
-from vocabtrim.tokens.must_keep import special_ids
-from vocabtrim.tokens.tokenizer import Tokenizer, fingerprint_of
 
 PACKED_ROWS = ("weight_packed", "weight_scale", "weight")
 """Parts of a head whose first axis runs over its rows, the surest first."""
@@ -64,7 +64,7 @@ class Subject:
     checkpoint: Checkpoint | None = None
     gguf: GgufModel | None = None
     listed: Listed | None = None
-    target: Checkpoint | None = None
+    target: Verifier | None = None
     vocab: DraftVocab | None = None
 
     @cached_property
@@ -112,6 +112,13 @@ class Subject:
         return None if self.gguf is None else drafter_kind(self.gguf)
 
     @cached_property
+    def ours(self) -> bool:
+        """Whether vocabtrim wrote it, from a draft vocabulary that somebody chose."""
+        if self.gguf is not None:
+            return METADATA_KEY in self.gguf.header.entries
+        return self.form is Form.CHECKPOINT and (self.path / DIRECTORY_MANIFEST).is_file()
+
+    @cached_property
     def fused(self) -> bool:
         """Whether it drafts on the target's features."""
         return self.checkpoint is not None and bool(self.plugins) and FUSION in self.tensors
@@ -130,7 +137,7 @@ class Subject:
             return self.listed.vocab_size
         if self.checkpoint is None:
             return None
-        return _positive(self.checkpoint.text_config.get("vocab_size"))
+        return positive(self.checkpoint.text_config.get("vocab_size"))
 
     @cached_property
     def vocab_size(self) -> int | None:
@@ -145,21 +152,20 @@ class Subject:
 
     @cached_property
     def target_vocab_size(self) -> int | None:
-        """Rows of the target's embedding."""
-        if self.target is None:
-            return None
-        return _positive(self.target.text_config.get("vocab_size"))
+        """V of the target."""
+        return None if self.target is None else self.target.vocab_size
 
     @cached_property
     def stated_draft_size(self) -> int | None:
         """K, as its config says."""
-        return _positive(self.config.get("draft_vocab_size"))
+        return positive(self.config.get("draft_vocab_size"))
 
     @cached_property
     def embedding(self) -> TensorInfo | None:
         """Its own input embedding."""
         names = (*EMBEDDING_NAMES, "embed_tokens.weight", EMBEDDING)
-        return next((self.tensors[one] for one in names if one in self.tensors), None)
+        found = next((self.tensors[one] for one in names if one in self.tensors), None)
+        return found if found is None or len(found.shape) == 2 else None
 
     @cached_property
     def head(self) -> TensorInfo | None:
@@ -219,13 +225,22 @@ class Subject:
         info = self.tensors.get(D2T)
         if info is None or self.weights is None:
             return None
+        return StoredMap(
+            D2T, info.dtype, info.shape, self.numbers(info), absolute=self.gguf is not None
+        )
+
+    def numbers(self, info: TensorInfo) -> NDArray[np.int64] | None:
+        """Return a vector of its whole numbers; None where a tensor is something else.
+
+        What has more entries than any tokenizer has tokens is not loaded.
+        """
+        # numpy shows the bits of bfloat16 as whole numbers
+        if self.weights is None or info.dtype == "BF16" or info.n_params > MOST_IDS:
+            return None
         try:
-            array = whole_numbers(self.weights.array(D2T))
+            return whole_numbers(self.weights.array(info.name))
         except CheckpointError:
-            array = None
-        if info.dtype == "BF16":
-            array = None  # numpy shows its bits
-        return StoredMap(D2T, info.dtype, info.shape, array, self.gguf is not None)
+            return None
 
     @cached_property
     def ids(self) -> NDArray[np.int64] | None:
@@ -245,58 +260,25 @@ class Subject:
             array = self.listed.maps.get(T2D)
         elif T2D in self.tensors and self.checkpoint is not None:
             info = self.tensors[T2D]
-            array = self.checkpoint.array(T2D) if info.dtype in ("BOOL", "U8") else None
+            of_truths = info.dtype in ("BOOL", "U8") and info.n_params <= MOST_IDS
+            array = self.checkpoint.array(T2D) if of_truths else None
         if array is None or array.ndim != 1 or array.dtype.kind not in "bu" or (array > 1).any():
             return None
         return array.astype(np.bool_)
 
     @cached_property
-    def tokenizer_place(self) -> Path | None:
-        """Where a tokenizer is: the target's, else its own."""
-        places = [] if self.target is None else [self.target.path]
-        if self.form is Form.CHECKPOINT:
-            places.append(self.path)
-        return next((one for one in places if fingerprint_of(one) is not None), None)
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer; None where there is none, or none that can be read."""
-        if self.tokenizer_place is None:
-            return None
-        try:
-            return Tokenizer.open(self.tokenizer_place)
-        except TokenizerError:
-            return None
+    def spelling(self) -> Spelling:
+        """Its tokenizer and the target's."""
+        drafter = self.checkpoint if self.gguf is None else self.gguf
+        return Spelling(drafter, None if self.target is None else self.target.model)
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Ids that end a generation, from the tokenizer or else from configs."""
-        if self.tokenizer is not None:
-            return frozenset(special_ids(self.tokenizer).eos)
-        found: set[int] = set()
+        """Ids that end a generation: as a tokenizer's files say, else the target, else itself."""
+        if self.spelling.written is not None:
+            return self.spelling.written.ends
+        if self.target is not None and self.target.ends:
+            return self.target.ends
         if self.gguf is not None:
-            found |= {_of_gguf(self.gguf, "tokenizer.ggml.eos_token_id")}
-        for checkpoint in (self.target, self.checkpoint):
-            if checkpoint is not None:
-                found |= _ends(checkpoint)
-        return frozenset(found - {-1})
-
-
-def _positive(value: Any) -> int | None:
-    return value if type(value) is int and value > 0 else None
-
-
-def _of_gguf(model: GgufModel, key: str) -> int:
-    value = model.header.value(key)
-    return value if type(value) is int else -1
-
-
-def _ends(checkpoint: Checkpoint) -> set[int]:
-    stated = [checkpoint.text_config.get("eos_token_id"), checkpoint.config.get("eos_token_id")]
-    generation = checkpoint.path / "generation_config.json"
-    if generation.is_file():
-        stated.append(read_json_object(generation).get("eos_token_id"))
-    found: set[int] = set()
-    for one in stated:
-        found |= {i for i in (one if isinstance(one, list) else [one]) if type(i) is int and i >= 0}
-    return found
+            return gguf_ends(self.gguf)
+        return frozenset() if self.checkpoint is None else ends_of(self.checkpoint)

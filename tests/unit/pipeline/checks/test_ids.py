@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.clean_drafters import IDS, specforge
+from tests.clean_drafters import IDS, gguf_drafter, gguf_target, specforge
 from tests.tiny import edit, tiny_target
 from tests.tiny_tokenizer import write_tokenizer
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.pipeline.checks import ids
+from vocabtrim.pipeline.checks.base import Kind
 from vocabtrim.pipeline.checks.subject import Form, Subject
+from vocabtrim.pipeline.checks.verifier import Verifier
 from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.tensors.gguf_model import open_gguf
 from vocabtrim.tokens.must_keep import special_ids
 from vocabtrim.tokens.tokenizer import Tokenizer
 
@@ -29,7 +32,7 @@ def verifier(tmp_path: Path) -> Path:
 
 
 def looked(path: Path, verifier: Path, vocab: DraftVocab | None = None) -> Subject:
-    opened = Checkpoint.open(verifier)
+    opened = Verifier(Checkpoint.open(verifier))
     return Subject(path, Form.CHECKPOINT, Checkpoint.open(path), target=opened, vocab=vocab)
 
 
@@ -73,8 +76,47 @@ def test_other_tokenizers_are_named(tmp_path: Path, verifier: Path) -> None:
     vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
     (path / "tokenizer.json").write_text(json.dumps(document))
     (said,) = ids.tokenizers(looked(path, verifier))
-    assert "the drafter sha256:" in said.what
-    assert "the target sha256:" in said.what
+    assert said.what.startswith("2 of 267 ids are other tokens in the target: 0 is")
+    assert said.effects[0].kind is Kind.WRONG
+
+
+def test_reserved_tokens_that_got_names_are_a_loss_and_later_ones_nothing(
+    tmp_path: Path, verifier: Path
+) -> None:
+    path = write_tokenizer(specforge(tmp_path / "d"))
+    document = json.loads((path / "tokenizer.json").read_text())
+    document["added_tokens"][-1]["content"] = "<|reserved|>"
+    (path / "tokenizer.json").write_text(json.dumps(document))
+    (path / "tokenizer_config.json").unlink(missing_ok=True)
+    (said,) = ids.tokenizers(looked(path, verifier))
+    assert "is '<|reserved|>' to the drafter" in said.what
+    assert said.effects[0].kind is Kind.SLOWER
+    document["added_tokens"].pop()
+    (path / "tokenizer.json").write_text(json.dumps(document))
+    assert not list(ids.tokenizers(looked(path, verifier)))
+
+
+def test_a_gguf_drafter_is_held_against_its_target(tmp_path: Path, verifier: Path) -> None:
+    drafter = gguf_drafter(tmp_path / "d")
+
+    def beside(target: Path) -> Subject:
+        return Subject(
+            drafter, Form.GGUF, gguf=open_gguf(drafter), target=Verifier.open(str(target))
+        )
+
+    assert not list(ids.tokenizers(beside(gguf_target(tmp_path))))
+    (said,) = ids.tokenizers(beside(verifier))
+    assert said.what.startswith("256 of 256 ids are other tokens in the target: 0 is 'token0' to")
+    assert said.effects[0].kind is Kind.WRONG
+
+
+def test_a_damaged_tokenizer_is_said_and_stops_nothing(tmp_path: Path, verifier: Path) -> None:
+    path = specforge(tmp_path / "d")
+    (path / "tokenizer.json").write_text("{")
+    subject = looked(path, verifier)
+    (said,) = ids.damaged_tokenizer(subject)
+    assert said.what.startswith("the tokenizer of drafter cannot be read (")
+    assert not list(ids.tokenizers(subject))
 
 
 def test_the_ids_that_were_asked_for(tmp_path: Path, verifier: Path) -> None:

@@ -15,11 +15,12 @@ from vocabtrim.pipeline.checks import lists
 from vocabtrim.pipeline.checks.base import Finding, Severity
 from vocabtrim.pipeline.checks.listed import read_listed
 from vocabtrim.pipeline.checks.subject import Form, Subject
+from vocabtrim.pipeline.checks.verifier import Verifier
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 
 def looked(path: Path, verifier: Path | None = None) -> Subject:
-    opened = None if verifier is None else Checkpoint.open(verifier)
+    opened = None if verifier is None else Verifier(Checkpoint.open(verifier))
     return Subject(path, Form.LIST, listed=read_listed(path), target=opened)
 
 

@@ -12,6 +12,7 @@ from tests.tiny import edit, numbers, raw_tensors
 from vocabtrim.pipeline.checks.base import Finding, Severity
 from vocabtrim.pipeline.checks.rows import against_target, compare
 from vocabtrim.pipeline.checks.subject import Form, Subject
+from vocabtrim.pipeline.checks.verifier import Verifier
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 
@@ -25,7 +26,7 @@ def pair(tmp_path: Path) -> tuple[Path, np.ndarray]:
 
 def looked(drafter: Path, head: np.ndarray, **maps: np.ndarray) -> Subject:
     edit(drafter, add={"lm_head.weight": head.astype(np.float32), **maps})
-    verifier = Checkpoint.open(drafter.parent / "target")
+    verifier = Verifier(Checkpoint.open(drafter.parent / "target"))
     return Subject(drafter, Form.CHECKPOINT, Checkpoint.open(drafter), target=verifier)
 
 

@@ -26,12 +26,13 @@ from tests.clean_drafters import (
 from tests.tiny import edit
 from vocabtrim.pipeline.checks.listed import read_listed
 from vocabtrim.pipeline.checks.subject import Form, Subject
+from vocabtrim.pipeline.checks.verifier import Verifier
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.gguf_model import open_gguf
 
 
 def drafter(path: Path, verifier: Path | None = None) -> Subject:
-    opened = None if verifier is None else Checkpoint.open(verifier)
+    opened = None if verifier is None else Verifier(Checkpoint.open(verifier))
     return Subject(path, Form.CHECKPOINT, Checkpoint.open(path), target=opened)
 
 
@@ -131,5 +132,6 @@ def test_ends_come_from_configs_where_there_is_no_tokenizer(tmp_path: Path) -> N
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [8, 9]}))
     assert drafter(path).ends == {7, 8, 9}
     verifier = edit(target(tmp_path / "t"), config={"eos_token_id": [11]})
-    assert drafter(path, verifier).ends == {7, 8, 9, 11}
+    # a drafter's config often repeats the ends of the model that its own was copied from
+    assert drafter(path, verifier).ends == {11}
     assert drafter(edit(path, config={"eos_token_id": "end"})).ends == {8, 9}

@@ -10,9 +10,9 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
 from tests.clean_drafters import gguf_drafter, specforge
-from tests.tiny import in_bfloat16
+from tests.tiny import edit, in_bfloat16
 from vocabtrim.pipeline.checks.subject import Form, Subject
-from vocabtrim.pipeline.checks.values import row_values, sampled
+from vocabtrim.pipeline.checks.values import MOST_COLUMNS, row_values, rows_read, sampled
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.gguf_model import open_gguf
 from vocabtrim.tensors.tensor_info import TensorInfo
@@ -56,3 +56,20 @@ def test_samples_of_a_gguf_head(tmp_path: Path) -> None:
     assert chosen[1].shape == (4, 256)
     headless = gguf_drafter(tmp_path / "e", head=None)
     assert sampled(Subject(headless, Form.GGUF, gguf=open_gguf(headless)), 4) is None
+
+
+def test_rows_are_read_where_they_lie(tmp_path: Path) -> None:
+    path = specforge(tmp_path / "d")
+    checkpoint = Checkpoint.open(path)
+    head = checkpoint.tensors["lm_head.weight"]
+    for rows in ([0], [63], [0, 1, 2, 9, 10, 63], range(64)):
+        chosen = np.array(rows)
+        read = rows_read(head, chosen)
+        assert np.array_equal(read, checkpoint.rows("lm_head.weight")[chosen])
+
+
+def test_rows_without_columns_or_too_many_are_left(tmp_path: Path) -> None:
+    for width in (0, MOST_COLUMNS + 1):
+        path = specforge(tmp_path / str(width))
+        edit(path, add={"lm_head.weight": np.zeros((64, width), np.float32)})
+        assert sampled(Subject(path, Form.CHECKPOINT, Checkpoint.open(path)), 4) is None
