@@ -10,52 +10,42 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from tests.distributions import FALSE_ALARM, MOST_TESTS, Joint, joint_of, p_value
+from tests.distributions import FALSE_ALARM, MOST_TESTS, p_value
 from tests.lossless.planted import FAULTS, Rule
-from tests.tiny_models import H, tiny_model
+from tests.lossless.skewed_pair import (
+    LENGTH,
+    MODEL,
+    PROMPT,
+    SAMPLINGS,
+    SEED,
+    VOCABS,
+    Texts,
+    exact,
+    out_of_tune,
+    vocabulary,
+)
+from tests.tiny_models import H
 from tests.tiny_pairs import EAGLE_CONFIG, LAYERS, eagle_tensors, lm_drafter, reduced
 from vocabtrim.core.metrics import AcceptCounts
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode import chain
 from vocabtrim.decode.chain import speculate_together
 from vocabtrim.decode.drafters.eagle3 import Eagle3Drafter
-from vocabtrim.decode.sampling import Sampling, distribution
+from vocabtrim.decode.sampling import Sampling
 from vocabtrim.decode.target import Target
 from vocabtrim.decode.text import Request
 
 pytestmark = pytest.mark.proof
 
-V, N, ROWS, LENGTH, EOS, SEED = 12, 20_000, 5_000, 3, 2, 33
-PROMPT = (3, 7, 5, 11)
-Texts = list[tuple[int, ...]]
-
-
-def skewed_model() -> Any:
-    """Return a random target in which each id has a likelihood of its own, whatever precedes."""
-    model = tiny_model(vocab_size=V, seed=SEED, initializer_range=0.15, eos_token_id=EOS)
-    generator = torch.Generator().manual_seed(SEED)
-    shared = torch.randint(0, 2, (H,), generator=generator) * 2.0 - 1.0
-    with torch.no_grad():
-        model.get_input_embeddings().weight += 0.5 * shared
-        liking = torch.randn(V, 1, generator=generator)
-        model.get_output_embeddings().weight += 0.07 * liking * shared
-    return model
-
-
-MODEL = skewed_model()
+N, ROWS = 20_000, 5_000
 
 
 def independent(vocab: DraftVocab) -> Any:
     """Return the target over a draft vocabulary, its weights out of tune."""
-    model, generator = skewed_model(), torch.Generator().manual_seed(SEED)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.4 * weight.std() * torch.randn(weight.shape, generator=generator))
-    return lm_drafter(model, vocab)
+    return lm_drafter(out_of_tune(), vocab)
 
 
 def eagle3(vocab: DraftVocab) -> Any:
@@ -69,25 +59,8 @@ def eagle3(vocab: DraftVocab) -> Any:
     return Eagle3Drafter(EAGLE_CONFIG, tensors, embeddings, reduced(MODEL, vocab), LAYERS)
 
 
-@torch.no_grad()
-def logits_behind(prefix: tuple[int, ...]) -> torch.Tensor:
-    """Return the target's logits [1, V] from a pass of its own."""
-    logits: torch.Tensor = MODEL(torch.tensor([[*PROMPT, *prefix]]), use_cache=False).logits
-    return logits[:, -1]
-
-
-def exact(sampling: Sampling) -> Joint:
-    """Return the joint distribution of the first tokens, by passes without cache or drafts."""
-
-    def following(prefix: tuple[int, ...]) -> np.ndarray:
-        row: np.ndarray = distribution(logits_behind(prefix).double(), sampling)[0].numpy()
-        return row
-
-    return joint_of(following, LENGTH, [EOS])
-
-
 def texts(
-    drafter: Any, gamma: int, sampling: Sampling, *, greedy_drafts: bool = False
+    drafter: Any, gamma: int, sampling: Sampling, **options: Any
 ) -> tuple[Texts, AcceptCounts]:
     """Decode N texts; return their first tokens and what was accepted."""
     target = Target(MODEL, drafter.feature_layers if drafter else ())
@@ -95,33 +68,11 @@ def texts(
     for start in range(0, N, ROWS):
         requests = [Request(f"{key}", PROMPT, LENGTH + gamma) for key in range(start, start + ROWS)]
         done += speculate_together(
-            target, drafter, requests, gamma=gamma, sampling=sampling, greedy_drafts=greedy_drafts
+            target, drafter, requests, gamma=gamma, sampling=sampling, **options
         )
     return [one.token_ids[:LENGTH] for one in done], reduce(add, (one.counts for one in done))
 
 
-def likely() -> list[int]:
-    """Return all ids, those first that are likeliest as the second token."""
-    first = torch.softmax(logits_behind(()), dim=-1)[0]
-    second = torch.cat([torch.softmax(logits_behind((token,)), dim=-1) for token in range(V)])
-    order: list[int] = (first @ second).argsort(descending=True).tolist()
-    return order
-
-
-ORDER = likely()
-VOCABS = {
-    "K=1": ORDER[:1],
-    "K=2 without the likeliest": ORDER[1:3],
-    "K=4": [*ORDER[:6:2], ORDER[8]],
-    "K=11 without the likeliest": ORDER[1:],
-    "K=V": ORDER,
-}
-SAMPLINGS = [
-    Sampling(1.0),
-    Sampling(0.7, top_k=6, seed=1),
-    Sampling(1.4, top_p=0.8, seed=2),
-    Sampling(1.1, top_k=8, top_p=0.9, seed=3),
-]
 # the prefill gives the first token, so a bonus token is among the first three at gamma 1 alone,
 # and drafts of depth 2 from gamma 2 on; every gamma meets every vocabulary and every sampling
 CASES = [
@@ -138,10 +89,6 @@ GREEDY_DRAFTS = [
 ]
 
 
-def vocabulary(name: str) -> DraftVocab:
-    return DraftVocab.from_ids(sorted(VOCABS[name]), V)
-
-
 def require_drafts_of_both_kinds(counts: AcceptCounts) -> None:
     at_once = counts.acceptance_by_position[0]
     assert at_once is not None
@@ -150,7 +97,7 @@ def require_drafts_of_both_kinds(counts: AcceptCounts) -> None:
 
 
 def test_the_family_is_small_enough_for_its_false_alarms() -> None:
-    assert len(CASES) + len(GREEDY_DRAFTS) + len(SAMPLINGS) <= MOST_TESTS
+    assert len(CASES) + len(GREEDY_DRAFTS) + len(SAMPLINGS) + 4 <= MOST_TESTS
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
@@ -171,6 +118,16 @@ def test_with_the_likeliest_drafts(make: Any, name: str, sampling: Sampling, gam
     sample, counts = texts(make(vocabulary(name)), gamma, sampling, greedy_drafts=True)
     assert p_value(sample, exact(sampling)) > FALSE_ALARM
     require_drafts_of_both_kinds(counts)
+
+
+@pytest.mark.parametrize("make", [independent, eagle3])
+@pytest.mark.parametrize("greedy_drafts", [False, True])
+def test_with_drafts_that_end_where_the_drafter_is_not_sure(make: Any, greedy_drafts: bool) -> None:
+    sampling, options = SAMPLINGS[3], {"greedy_drafts": greedy_drafts}
+    drafter = make(vocabulary("K=4"))
+    sample, counts = texts(drafter, 3, sampling, confidence=0.5, **options)
+    assert p_value(sample, exact(sampling)) > FALSE_ALARM
+    assert min(counts.drafted) > 0
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

@@ -48,11 +48,13 @@ class Proposal:
         q: [B, n, K] the distributions over the draft vocabulary from which they
             were drawn; None where each was chosen, a q of one point.
         vocab_ids: [K] int64 target ids of the draft vocabulary; None for all of V.
+        counts: [B] how many drafts of each text count.
     """
 
     ids: torch.Tensor
     q: torch.Tensor | None = None
     vocab_ids: torch.Tensor | None = None
+    counts: tuple[int, ...] = ()
 
 
 def settle(

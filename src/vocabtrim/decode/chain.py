@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -30,6 +31,10 @@ __all__ = ["GREEDY", "Chain", "Generation", "new_token_room", "speculate", "spec
 
 GREEDY = Sampling()
 
+Reshape = Callable[[Text, Sequence[int], torch.Tensor], torch.Tensor]
+"""From a text, n drafts behind it and the target's logits [n + 1, V] after each prefix
+of them, to logits of that shape from which tokens are chosen as they are."""
+
 
 class Chain:
     """Texts that are decoded side by side, a cycle at a time.
@@ -42,9 +47,12 @@ class Chain:
         columns: Tokens of a text and its prompt, at most.
         sampling: How tokens are chosen.
         greedy_drafts: Draft the likeliest ids also where tokens are sampled.
+        confidence: A draft ends where the drafter is less sure of its likeliest id.
+        reshape: Changes the target's logits, which temperature and filters are
+            then no longer applied to; a drafter's are as `sampling` says.
 
     Raises:
-        DecodeError: gamma is negative, or the drafter has ids that the target has not.
+        DecodeError: An option is out of range, or the drafter has ids that the target has not.
     """
 
     def __init__(
@@ -57,10 +65,13 @@ class Chain:
         columns: int,
         sampling: Sampling = GREEDY,
         greedy_drafts: bool = False,
+        confidence: float = 0.0,
+        reshape: Reshape | None = None,
     ) -> None:
-        _check(target, drafter, gamma)
+        _check(target, drafter, gamma, confidence)
         self.target, self.drafter = target, drafter if gamma else None
-        self.gamma, self.sampling = gamma, sampling
+        self.gamma, self.sampling, self.reshape = gamma, sampling, reshape
+        self.confidence = confidence
         self.draft_sampling = None if greedy_drafts or sampling.greedy else sampling
         self.texts: list[Text] = []
         self._readers = [one for one in (self.target, self.drafter) if one is not None]
@@ -74,10 +85,11 @@ class Chain:
         for reader in self._readers:
             reader.open(len(texts))
         readings = self.target.read_rows([one.request.prompt_ids for one in texts], last_only=True)
+        readings = self._reshaped(texts, [()] * len(texts), readings)
         if self.sampling.greedy:
             tokens = readings.logits[:, -1].argmax(dim=-1)
         else:
-            p = distribution(readings.logits[:, -1], self.sampling)
+            p = self._distribution(readings.logits[:, -1])
             tokens = pick(p, self._draws(texts, 1)[:, 0])
         self.texts.extend(texts)
         first = len(self.texts) - len(texts)
@@ -94,6 +106,7 @@ class Chain:
         readings = self.target.read_rows(
             [[text.token_ids[-1], *draft] for text, draft in zip(self.texts, drafts, strict=True)]
         )
+        readings = self._reshaped(self.texts, drafts, readings)
         verdicts = self._verify(proposal, drafts, readings)
         self.target.crop(
             [len(draft) - one.accepted for draft, one in zip(drafts, verdicts, strict=True)]
@@ -125,9 +138,12 @@ class Chain:
             nothing = torch.zeros((len(self.texts), 0), dtype=torch.int64)
             return Proposal(nothing.to(self.target.embedding.device)), [[] for _ in self.texts]
         drawn = None if self.draft_sampling is None else self._draws(self.texts, max(lengths), "q")
-        proposal = propose(self.drafter, lengths, self.draft_sampling, drawn)
+        proposal = propose(
+            self.drafter, lengths, self.draft_sampling, drawn, confidence=self.confidence
+        )
         return proposal, [
-            draft[:length] for draft, length in zip(proposal.ids.tolist(), lengths, strict=True)
+            draft[:count]
+            for draft, count in zip(proposal.ids.tolist(), proposal.counts, strict=True)
         ]
 
     def _verify(
@@ -148,7 +164,7 @@ class Chain:
             logits = pad_sequence(said, batch_first=True)
         accepted, following = verify_sampled(
             proposal,
-            distribution(logits, self.sampling),
+            self._distribution(logits),
             torch.tensor([len(draft) for draft in drafts], device=logits.device),
             self._draws(self.texts, depths, "accept"),
             self._draws(self.texts, depths + 1),
@@ -159,6 +175,25 @@ class Chain:
                 drafts, accepted.tolist(), following.tolist(), strict=True
             )
         ]
+
+    def _reshaped(
+        self, texts: Sequence[Text], drafts: Sequence[Sequence[int]], readings: Readings
+    ) -> Readings:
+        """Return readings with the logits that the caller makes of them."""
+        if self.reshape is None:
+            return readings
+        wide = torch.promote_types(readings.logits.dtype, torch.float32)
+        logits = readings.logits.to(wide, copy=True)
+        for row, (text, draft) in enumerate(zip(texts, drafts, strict=True)):
+            alive = slice(-len(draft) - 1, None)
+            logits[row, alive] = self.reshape(text, draft, logits[row, alive])
+        return replace(readings, logits=logits)
+
+    def _distribution(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return p for logits of the target, [..., V]."""
+        if self.reshape is None:
+            return distribution(logits, self.sampling)
+        return torch.softmax(logits, dim=-1)
 
     def _draws(self, texts: Sequence[Text], count: int, purpose: str = "") -> torch.Tensor:
         """[B, count] numbers for the next positions of each text."""
@@ -174,6 +209,7 @@ def speculate_together(
     gamma: int,
     sampling: Sampling = GREEDY,
     greedy_drafts: bool = False,
+    confidence: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Generation]:
     """Decode some prompts side by side, from the first token to the last text's end.
@@ -185,6 +221,7 @@ def speculate_together(
         gamma: Draft length; 0 decodes one token a pass.
         sampling: Greedy, or how tokens are drawn.
         greedy_drafts: Draft the likeliest ids also where tokens are sampled.
+        confidence: A draft ends where the drafter is less sure of its likeliest id.
         clock: Seconds since whenever.
 
     Returns:
@@ -203,6 +240,7 @@ def speculate_together(
         columns=max(len(text.request.prompt_ids) + text.room for text in texts),
         sampling=sampling,
         greedy_drafts=greedy_drafts,
+        confidence=confidence,
     )
     chain.admit(texts)
     started = clock()
@@ -233,6 +271,7 @@ def speculate(
     sampling: Sampling = GREEDY,
     key: str = "",
     greedy_drafts: bool = False,
+    confidence: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Generation:
     """Decode one prompt, with a drafter or without.
@@ -247,6 +286,7 @@ def speculate(
         sampling: Greedy, or how tokens are drawn.
         key: The text's id, which its draws depend on.
         greedy_drafts: Draft the likeliest ids also where tokens are sampled.
+        confidence: A draft ends where the drafter is less sure of its likeliest id.
         clock: Seconds since whenever.
 
     Raises:
@@ -261,13 +301,16 @@ def speculate(
         gamma=gamma,
         sampling=sampling,
         greedy_drafts=greedy_drafts,
+        confidence=confidence,
         clock=clock,
     )[0]
 
 
-def _check(target: Target, drafter: Drafter | None, gamma: int) -> None:
+def _check(target: Target, drafter: Drafter | None, gamma: int, confidence: float) -> None:
     if gamma < 0:
         raise DecodeError(f"gamma must be 0 or more, found {gamma}")
+    if not 0.0 <= confidence <= 1.0:
+        raise DecodeError(f"confidence must lie in [0, 1], found {confidence}")
     V = target.embedding.shape[0]
     if drafter is not None and gamma and int(drafter.head.vocab.ids[-1]) >= V:
         raise DecodeError(

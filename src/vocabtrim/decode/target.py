@@ -10,7 +10,7 @@ Several texts may be read side by side, each from where it stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +61,20 @@ class Target:
     Args:
         model: As `load_model` opens it.
         feature_layers: Which `hidden_states` to return with each pass.
+        ends: Ids that end a generation; by default those that the model names.
 
     Raises:
         DecodeError: The model's cache cannot be cropped, or it has no such
             hidden state.
     """
 
-    def __init__(self, model: Any, feature_layers: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        model: Any,
+        feature_layers: Sequence[int] = (),
+        *,
+        ends: Collection[int] | None = None,
+    ) -> None:
         self._reader = Reader(model)
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
         for index in feature_layers:
@@ -78,7 +85,7 @@ class Target:
                 )
         self.model = model
         self.feature_layers = tuple(feature_layers)
-        self.eos_ids = frozenset(eos_ids(model))
+        self.eos_ids = frozenset(eos_ids(model) if ends is None else ends)
         self.context = context_length(model)
 
     @property

@@ -422,3 +422,98 @@ def test_the_rule_is_asked_about_every_text(monkeypatch: pytest.MonkeyPatch) -> 
         Target(model), lm_drafter(model, vocabulary(V)), requests, gamma=3, sampling=SAMPLED
     )
     assert seen[0] == ((2, 4, V), [1, 3], [(2, 3), (2, 4)])
+
+
+def shifted(seen: list[tuple[str, int, list[int], torch.Tensor]]) -> chain.Reshape:
+    """Return what makes the id behind the likeliest one the likeliest, and notes its calls."""
+
+    def reshape(text: Text, draft: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+        seen.append((text.request.key, len(text.token_ids), list(draft), logits.clone()))
+        return logits.roll(1, dims=-1) * 2.0
+
+    return reshape
+
+
+@pytest.mark.parametrize("gamma", [0, 3])
+def test_a_caller_may_change_the_target_s_logits(gamma: int) -> None:
+    model = endless().double()
+    requests = [Request(f"p{n}", tuple(IDS[n : n + 5 + n]), 6 + n) for n in range(3)]
+    target, seen = Target(model), []
+    drafter = lm_drafter(model, vocabulary(48))
+    texts = [Text(one, one.room(target)) for one in requests]
+    decoding = Chain(target, drafter, gamma=gamma, rows=3, columns=20, reshape=shifted(seen))
+    decoding.admit(texts)
+    while decoding.texts:
+        decoding.cycle()
+        decoding.close()
+    for text in texts:
+        ids = list(text.request.prompt_ids)
+        for token in text.token_ids:
+            with torch.no_grad():
+                assert token == (int(model(torch.tensor([ids])).logits[0, -1].argmax()) + 1) % V
+            ids.append(token)
+    # every pass of every text: its drafts, and the target's logits before and behind each
+    for key, count_, draft, logits in seen:
+        text = next(one for one in texts if one.request.key == key)
+        ids = [*text.request.prompt_ids, *text.token_ids[:count_], *draft]
+        with torch.no_grad():
+            expected = model(torch.tensor([ids])).logits[0, -len(draft) - 1 :]
+        torch.testing.assert_close(logits, expected)
+        assert len(draft) <= gamma
+    assert any(draft for *_, draft, _ in seen) == bool(gamma)
+
+
+def test_changed_logits_are_drawn_from_as_they_are() -> None:
+    """The temperature is the drafter's alone: a text of a tempered p comes out of a cold one."""
+    model, request = MODELS["llama"], Request("x", tuple(IDS[:5]), 12)
+    hot = Sampling(1.5, seed=4)
+    drawn = speculate_together(Target(model), None, [request], gamma=0, sampling=hot)[0]
+    text = Text(request, 12)
+    decoding = Chain(
+        Target(model),
+        None,
+        gamma=0,
+        rows=1,
+        columns=17,
+        sampling=Sampling(0.1, top_k=2, seed=4),
+        reshape=lambda _text, _draft, logits: logits / 1.5,
+    )
+    decoding.admit([text])
+    while decoding.texts:
+        decoding.cycle()
+        decoding.close()
+    assert tuple(text.token_ids) == drawn.token_ids
+
+
+def test_half_precision_is_changed_in_single() -> None:
+    model = tiny_model().to(torch.bfloat16)
+    request, kinds = Request("x", tuple(IDS[:5]), 3), set()
+
+    def reshape(_text: Text, _draft: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+        kinds.add(logits.dtype)
+        return logits
+
+    decoding = Chain(Target(model), None, gamma=0, rows=1, columns=8, reshape=reshape)
+    decoding.admit([Text(request, 3)])
+    decoding.cycle()
+    assert kinds == {torch.float32}
+
+
+@pytest.mark.parametrize("confidence", [0.3, 0.6, 1.0])
+def test_drafts_that_end_early_leave_the_text_as_it_is(confidence: float) -> None:
+    model = endless().double()
+    requests = [Request(f"p{n}", tuple(IDS[n : n + 5 + n]), 12 + n) for n in range(4)]
+    for drafter in (lm_drafter(model, vocabulary(48)), eagle_drafter(model, vocabulary(48))):
+        target = Target(model, drafter.feature_layers)
+        plain = speculate_together(target, drafter, requests, gamma=4)
+        early = speculate_together(target, drafter, requests, gamma=4, confidence=confidence)
+        assert [one.token_ids for one in early] == [one.token_ids for one in plain]
+        drafted = sum(one.counts.n_drafted for one in early)
+        assert drafted < sum(one.counts.n_drafted for one in plain)
+        assert (drafted == 0) == (confidence == 1.0)
+        alone = speculate(
+            target, drafter, IDS[:5], gamma=4, max_new_tokens=12, confidence=confidence
+        )
+        assert alone.token_ids == plain[0].token_ids
+    with pytest.raises(DecodeError, match=r"confidence must lie in \[0, 1\], found 1.5"):
+        speculate(target, drafter, IDS[:5], gamma=4, max_new_tokens=3, confidence=1.5)

@@ -165,3 +165,10 @@ def test_a_model_that_cannot_be_cropped_is_refused_by_the_type_of_its_layer() ->
     model.config.layer_types = ["full_attention", "linear_attention"]
     with pytest.raises(DecodeError, match="layer 1 is of type linear_attention"):
         Target(model)
+
+
+def test_ends_are_the_model_s_unless_others_are_given() -> None:
+    model = MODELS["llama"]
+    assert Target(model).eos_ids == {2}
+    assert Target(model, ends=[7, 8, 7]).eos_ids == {7, 8}
+    assert Target(model, ends=()).eos_ids == frozenset()

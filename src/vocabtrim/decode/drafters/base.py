@@ -135,6 +135,8 @@ def propose(
     lengths: Sequence[int],
     sampling: Sampling | None = None,
     draws: torch.Tensor | None = None,
+    *,
+    confidence: float = 0.0,
 ) -> Proposal:
     """Draft what follows the committed tokens.
 
@@ -143,22 +145,47 @@ def propose(
         lengths: [B] tokens to draft for each text; n is the largest, at least 1.
         sampling: How drafts are drawn; None takes the likeliest.
         draws: [B, n] numbers in [0, 1), where drafts are drawn.
+        confidence: A text's draft ends where the drafter's likeliest id is less
+            probable than this. That is known before a token is drawn there and does
+            not depend on which one would be, so verification stays exact.
 
     Returns:
-        [B, n] drafts; what is behind a text's length means nothing. With their q
-        over the draft vocabulary where they were drawn: the drafter's own
-        logits, filtered and scaled to sum to 1 there.
+        [B, n] drafts, and how many of each text count; what is behind them means
+        nothing. With their q over the draft vocabulary where they were drawn: the
+        drafter's own logits, filtered and scaled to sum to 1 there.
     """
-    head = drafter.head
+    head, counts = drafter.head, list(lengths)
     drafts: list[torch.Tensor] = []
     q: list[torch.Tensor] = []
-    for depth in range(max(lengths)):
-        alive = [depth < length for length in lengths]
+    while len(drafts) < max(counts):
+        depth = len(drafts)
+        alive = [depth < count for count in counts]
         hidden = drafter.step(drafts[-1], alive) if drafts else drafter.start()
-        if sampling is None or draws is None:
-            drafts.append(head.best(hidden))
+        logits = head.logits(hidden)
+        drawn = None if sampling is None or draws is None else distribution(logits, sampling)
+        if confidence > 0.0:
+            sure = (_highest(logits, drawn) >= confidence).tolist()
+            counts = [
+                count if one else min(count, depth) for count, one in zip(counts, sure, strict=True)
+            ]
+            if max(counts) <= depth:
+                break
+        if drawn is None or draws is None:
+            drafts.append(head.target_ids(logits.argmax(dim=-1)))
         else:
-            q.append(distribution(head.logits(hidden), sampling))
-            drafts.append(head.target_ids(pick(q[-1], draws[:, depth])))
+            q.append(drawn)
+            drafts.append(head.target_ids(pick(drawn, draws[:, depth])))
     drafter.rewind()
-    return Proposal(torch.stack(drafts, dim=1), torch.stack(q, dim=1) if q else None, head.ids)
+    if not drafts:
+        nothing = torch.zeros((len(counts), 0), dtype=torch.int64, device=hidden.device)
+        return Proposal(nothing, counts=tuple(counts))
+    ids = torch.stack(drafts, dim=1)
+    return Proposal(ids, torch.stack(q, dim=1) if q else None, head.ids, tuple(counts))
+
+
+def _highest(logits: torch.Tensor, chances: torch.Tensor | None) -> torch.Tensor:
+    """[B] the probability of the likeliest row, of logits where there are no chances yet."""
+    if chances is not None:
+        return chances.amax(dim=-1)
+    wide = logits.float()
+    return (wide.amax(dim=-1) - wide.logsumexp(dim=-1)).exp()

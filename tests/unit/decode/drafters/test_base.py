@@ -136,3 +136,45 @@ def test_without_draws_or_without_sampling_drafts_are_the_likeliest() -> None:
     for options in ((None, draws), (Sampling(1.0), None), (None, None)):
         drafter = Scripted(vocabulary(7), STATES)
         assert propose(drafter, [2, 2, 2], *options).q is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling(0.8, top_k=3)], ids=str)
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 0.9, 1.0])
+def test_a_draft_ends_where_the_likeliest_id_is_not_likely_enough(
+    sampling: Sampling | None, confidence: float
+) -> None:
+    draws = torch.rand(3, 4, generator=GENERATOR, dtype=torch.float64)
+    drafter, plain = (Scripted(vocabulary(7), STATES) for _ in range(2))
+    lengths = [4, 2, 3]
+    proposal = propose(drafter, lengths, sampling, draws, confidence=confidence)  # type: ignore[arg-type]
+    usual = propose(plain, lengths, sampling, draws)  # type: ignore[arg-type]
+    logits = drafter.head.logits(STATES)
+    q = torch.softmax(logits, dim=-1) if sampling is None else distribution(logits, sampling)
+    sure = (q.amax(dim=-1) >= confidence).tolist()
+    expected = [
+        next((depth for depth in range(length) if not row[depth]), length)
+        for length, row in zip(lengths, sure, strict=True)
+    ]
+    assert list(proposal.counts) == expected
+    assert usual.counts == tuple(lengths)
+    # as far as they go, the drafts are the usual ones: what ends a draft changes none before it
+    for row, count in enumerate(expected):
+        assert proposal.ids[row, :count].tolist() == usual.ids[row, :count].tolist()
+        if sampling is not None and count:
+            assert proposal.q is not None
+            assert usual.q is not None
+            assert torch.equal(proposal.q[row, :count], usual.q[row, :count])
+    assert drafter.calls[0] == "start"
+    assert drafter.calls[-1] == "rewind"
+    # nothing is read for a draft that has ended
+    steps = [call[1] for call in drafter.calls if isinstance(call, tuple)]
+    for depth, alive in enumerate(steps, 1):
+        assert all(not one or depth <= count for one, count in zip(alive, expected, strict=True))
+
+
+def test_no_draft_at_all() -> None:
+    drafter = Scripted(vocabulary(7), STATES)
+    proposal = propose(drafter, [4, 4, 4], confidence=1.0)  # type: ignore[arg-type]
+    assert proposal.ids.shape == (3, 0)
+    assert proposal.counts == (0, 0, 0)
+    assert drafter.calls == ["start", "rewind"]
