@@ -37,7 +37,7 @@ def decoded(drafter: Path | None, log: Path) -> dict[str, Any]:
         "drafter": None if drafter is None else str(drafter),
         "prompts": PROMPTS,
         "tokens": TOKENS,
-        "gamma": GAMMA,
+        "gamma": GAMMA if drafter is not None else 0,
     }
     script = Path(__file__).with_name("vllm_run.py")
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
