@@ -8,7 +8,10 @@ import pytest
 from tests.cli.conftest import Command
 from tests.fake_engine import installed
 from tests.serving import ending, launcher, tell
+from tests.tiny import tiny_eagle3
 from tests.tiny_gguf import tiny_gguf, tiny_gguf_target
+from tests.tiny_models import write_target
+from vocabtrim.core.latency_file import read_latencies
 from vocabtrim.engines.serving.base import Serve
 
 
@@ -123,3 +126,30 @@ def test_a_missing_engine_is_said(
     done = vocabtrim("bench", prompts, "--engine", "llama.cpp", "--target", target)
     assert done.code == 2
     assert "llama-server is not on the PATH" in done.err
+
+
+def test_parts_of_a_cycle_are_timed_for_plan(vocabtrim: Command, tmp_path: Path) -> None:
+    write_target(tmp_path / "t", num_hidden_layers=4)
+    tiny_eagle3(tmp_path / "d")
+    given = ("bench", "--micro", "-t", tmp_path / "t", "-d", tmp_path / "d")
+    output = tmp_path / "latency.json"
+    done = vocabtrim(
+        *given, *("-o", output, "--gamma", "1,3", "--batch", "1,2", "--top-k", "8,96"),
+        *("--repeat", 2, "--json", tmp_path / "j"),
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = read_latencies(output)
+    assert [sorted(one.draft) for one in found.batches] == [[8, 96], [8, 96]]
+    assert [list(one.verify) for one in found.batches] == [[1, 2, 4], [1, 2, 4]]
+    assert read_latencies(tmp_path / "j") == found
+    assert "batch 2" in done.out
+    for more, said in (
+        (("-o", output), "latency.json exists"),
+        ((), "needs --target, one --drafter and --output"),
+        (("-o", output, "--engine", "vllm"), "no prompts, engine or server"),
+        (("-o", tmp_path / "x", "--top-k", "97"), "between 1 and the head's 96 rows"),
+    ):
+        refused = vocabtrim(*given, *more)
+        assert refused.code == 2
+        assert said in refused.err
+    assert "a bench needs PROMPTS" in vocabtrim("bench", "-t", "x").err

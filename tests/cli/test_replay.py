@@ -30,7 +30,7 @@ def test_a_table_and_a_document(vocabtrim: Command, trace: Path, tmp_path: Path)
         *("--json", tmp_path / "r.json"),
     )
     assert outcome.code == 0, outcome.err
-    assert len(outcome.out.splitlines()) == 3
+    assert len(outcome.out.splitlines()) == 6
     runs = json.loads((tmp_path / "r.json").read_text())["replay"]["runs"]
     assert [run["gamma"] for run in runs] == [1, 2, 3, 4]
     assert all(f"{run['block_efficiency']:.3f} ±" in outcome.out for run in runs)

@@ -51,7 +51,7 @@ def test_replay_says_what_eval_measures(vocabtrim: Command, place: Path, tmp_pat
         *("--json", tmp_path / "r.json"),
     )
     assert outcome.code == 0, outcome.err
-    assert len(outcome.out.splitlines()) == 3
+    assert len(outcome.out.splitlines()) == 6
     replayed = json.loads((tmp_path / "r.json").read_text())["replay"]["runs"]
     outcome = vocabtrim(
         *("eval", place / "prompts", "-t", place / "target", "-d", place / "drafter"),
@@ -105,3 +105,24 @@ def test_a_trace_is_not_replaced(vocabtrim: Command, place: Path, tmp_path: Path
     again = vocabtrim(*tracing(place, path))
     assert (again.code, again.err.count("\n")) == (2, 1)
     assert "--force" in again.err
+
+
+def test_open_positions_are_looked_up(vocabtrim: Command, place: Path, tmp_path: Path) -> None:
+    narrow, whole = tmp_path / "narrow", tmp_path / "whole"
+    assert vocabtrim(*tracing(place, narrow, "--candidates", 1)).code == 0
+    asked = ("--vocab", place / "vocab", "--gamma", "1-3")
+    refused = vocabtrim("replay", narrow, *asked)
+    assert refused.code == 2
+    assert "positions open under this vocabulary" in refused.err
+    outcome = vocabtrim(
+        *("trace", narrow, "--resolve", place / "vocab", "-o", whole),
+        *("-t", place / "target", "-d", place / "drafter", "--json", tmp_path / "j"),
+    )
+    assert outcome.code == 0, outcome.err
+    found = json.loads((tmp_path / "j").read_text())["resolve"]["found"]
+    assert outcome.out.startswith(f"resolved   {found} open positions")
+    at_once = tmp_path / "at-once"
+    more = ("--candidates", 1, "--resolve", place / "vocab")
+    assert vocabtrim(*tracing(place, at_once, *more)).code == 0
+    answers = [vocabtrim("replay", path, *asked).out for path in (whole, at_once)]
+    assert answers[0] == answers[1] != ""

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from vocabtrim.cli.console import Console
+from vocabtrim.cli.numbers import numbers
 from vocabtrim.cli.options import PROMPTS_HELP, Debug, Force, Json, Quiet
 from vocabtrim.core.errors import VocabtrimError
 
+if TYPE_CHECKING:
+    from vocabtrim.pipeline.benching.result import BenchResult
+
 SERVED = "A server that is up already"
 WAITING = "How it is served"
+MICRO = "Parts of a cycle, for plan"
 ENGINE_ARGUMENTS = "vocabtrim.bench.engine_arguments"
 """Under what the arguments for the engine are kept on their way to `bench`."""
 
@@ -39,7 +44,9 @@ class EngineCommand(TyperCommand):
 
 def bench(
     context: typer.Context,
-    prompts: Annotated[list[Path], typer.Argument(metavar="PROMPTS…", help=PROMPTS_HELP)],
+    prompts: Annotated[
+        list[Path] | None, typer.Argument(metavar="PROMPTS…", help=PROMPTS_HELP)
+    ] = None,
     engine: Annotated[
         str | None, typer.Option("--engine", "-e", metavar="E", help="llama.cpp or vllm.")
     ] = None,
@@ -62,11 +69,19 @@ def bench(
             help="The full drafter, then trimmed ones, as files the engine takes; repeatable.",
         ),
     ] = None,
-    gamma: Annotated[str, typer.Option(metavar="N,N…", help="Draft lengths.")] = "1,2,3",
+    gamma: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N…", help="Draft lengths; 1,2,3 by default, with --micro 1,2,3,4,6,8."
+        ),
+    ] = None,
     concurrency: Annotated[
         int, typer.Option(metavar="N", help="Also measure with N requests in flight.")
     ] = 1,
-    repeat: Annotated[int, typer.Option(metavar="R", help="Times to measure.")] = 3,
+    repeat: Annotated[
+        int | None,
+        typer.Option(metavar="R", help="Times to measure; 3 by default, with --micro 7."),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens an answer.")] = 128,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Use only the first N prompts.")
@@ -99,6 +114,29 @@ def bench(
     timeout: Annotated[
         float, typer.Option(metavar="S", help="Seconds for an answer.", rich_help_panel=WAITING)
     ] = 600.0,
+    micro: Annotated[
+        bool,
+        typer.Option(
+            "--micro",
+            help="Time draft steps and target passes in our own decoder, for `plan`.",
+            rich_help_panel=MICRO,
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Latencies.", rich_help_panel=MICRO),
+    ] = None,
+    batch: Annotated[
+        str,
+        typer.Option(metavar="N,N…", help="Texts side by side.", rich_help_panel=MICRO),
+    ] = "1,4",
+    top_k: Annotated[
+        str | None,
+        typer.Option("--top-k", metavar="K,K…", help="Sizes to time.", rich_help_panel=MICRO),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=MICRO)
+    ] = "float32",
     base_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="As in http://host:8000/v1.", rich_help_panel=SERVED),
@@ -113,6 +151,9 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure a trimmed drafter on llama.cpp or vLLM, and say whether it pays.
+
+    With --micro, time what the parts of a cycle take in our own decoder, for
+    `plan`: vocabtrim bench --micro -t demo -d demo-eagle3 -o latency.json
 
     Serves the target alone (twice, for the noise), with the full drafter and with
     trimmed ones; arms take turns. What stands behind -- goes to the engine. Ends
@@ -129,9 +170,17 @@ def bench(
 
     console = Console(json, quiet, force)
     arguments: list[str] = context.meta[ENGINE_ARGUMENTS]
+    if micro:
+        if prompts or engine or base_url or arguments:
+            raise BenchUsageError("--micro times our own decoder: no prompts, engine or server")
+        options = (gamma, batch, top_k, dtype, 7 if repeat is None else repeat)
+        _micro(console, target, drafter or [], output, options)
+        return
+    if output is not None or not prompts:
+        raise BenchUsageError("a bench needs PROMPTS…; -o is for --micro, a bench has --json")
     plan = Plan(
         max_new_tokens=max_new_tokens,
-        repeat=repeat,
+        repeat=3 if repeat is None else repeat,
         concurrency=concurrency,
         raw=raw,
         one_at_a_time=one_at_a_time,
@@ -150,7 +199,7 @@ def bench(
                 known,
                 target,
                 drafter or [],
-                gammas=_gammas(gamma),
+                gammas=_gammas(gamma or "1,2,3"),
                 plan=plan,
                 server_bin=server_bin,
                 arguments=arguments,
@@ -169,8 +218,46 @@ def bench(
             result = bench_served(
                 chosen, endpoint, plan=plan, engine=known, model=target, progress=advance
             )
+    _show(console, result)
+
+
+def _show(console: Console, result: BenchResult) -> None:
     for warning in result.warnings:
         console.warn(warning)
+    for line in result.lines():
+        console.data(line)
+    console.result(result.to_json())
+
+
+def _micro(
+    console: Console,
+    target: str | None,
+    drafters: list[str],
+    output: Path | None,
+    options: tuple[str | None, str, str | None, str, int],
+) -> None:
+    """Time a pair in our own decoder."""
+    from vocabtrim.pipeline.bench_micro import GAMMAS, bench_micro
+    from vocabtrim.tensors.locate import locate
+
+    gamma, batch, top_k, dtype, rounds = options
+    if target is None or len(drafters) != 1 or output is None:
+        raise BenchUsageError("--micro needs --target, one --drafter and --output")
+    with console.progress("timing", "rounds") as advance:
+        result = bench_micro(
+            locate(target),
+            locate(drafters[0]),
+            output,
+            target_name=target,
+            drafter_name=drafters[0],
+            sizes=numbers(top_k, "--top-k") if top_k is not None else [],
+            gammas=numbers(gamma, "--gamma") if gamma is not None else GAMMAS,
+            batches=numbers(batch, "--batch"),
+            rounds=rounds,
+            dtype=dtype,
+            force=console.force,
+            progress=advance,
+        )
     for line in result.lines():
         console.data(line)
     console.result(result.to_json())

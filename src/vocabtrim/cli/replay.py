@@ -11,12 +11,8 @@ from typing import Annotated
 import typer
 
 from vocabtrim.cli.console import Console
+from vocabtrim.cli.numbers import numbers
 from vocabtrim.cli.options import Debug, Force, Json, Quiet
-from vocabtrim.core.errors import VocabtrimError
-
-
-class ReplayUsageError(VocabtrimError):
-    """The options of `replay` contradict each other or do not parse."""
 
 
 def replay(
@@ -53,26 +49,12 @@ def replay(
     console = Console(json, quiet, force)
     result = run(
         trace,
-        gammas=_numbers(gamma, "--gamma"),
+        gammas=numbers(gamma, "--gamma"),
         vocabs=vocab or [],
         counts=counts,
-        sizes=_numbers(top_k, "--top-k") if top_k is not None else [],
+        sizes=numbers(top_k, "--top-k") if top_k is not None else [],
         exact=exact_k,
     )
     for line in result.lines():
         console.data(line)
     console.result(result.to_json())
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    """Return the numbers of `1,2,4` or `1-8`."""
-    numbers: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers += range(int(first), int(last) + 1) if dash else [int(first)]
-    except ValueError as fault:
-        raise ReplayUsageError(
-            f"{option} takes numbers with commas, or a range as 1-8, found {text!r}"
-        ) from fault
-    return numbers

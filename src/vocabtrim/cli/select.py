@@ -72,6 +72,12 @@ def select(
             rich_help_panel=HOW,
         ),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TRACE", help="What `trace` wrote, for --rule acceptance.", rich_help_panel=HOW
+        ),
+    ] = None,
     exact_k: Annotated[
         bool, typer.Option("--exact-k", help="Do not round K up to a multiple of 64.")
     ] = False,
@@ -145,7 +151,8 @@ def select(
     console = Console(json, quiet, force)
     simple = {"top_k:k": top_k, "top_p:p": top_p, "min_count:count": min_count, "first:k": first}
     if ids is not None:
-        asked = [*simple.values(), rule, base, weight or None, keep or None, exact_k or None]
+        asked = [*simple.values(), rule, trace, base, weight or None, keep or None]
+        asked.append(exact_k or None)
         if any(option is not None for option in asked):
             raise SelectionUsageError("--ids takes a list as it is, without options of choosing")
         result = adopt(
@@ -169,6 +176,7 @@ def select(
             base=base,
             weights=_weights(weight or []),
             keep=KeepIds.parse(keep),
+            trace=trace,
             tokenizer=_tokenizer(tokenizer),
             held_out=held_out or [],
             force=force,

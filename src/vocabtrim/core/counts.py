@@ -142,6 +142,30 @@ class TokenCounts:
             {name: domains[name] for name in sorted(domains)},
         )
 
+    def without(self, part: TokenCounts) -> TokenCounts:
+        """Take out counts of documents that are among these; domains are left out.
+
+        What remains is exactly what counting the other documents gives, so text
+        can be held out of counts that have been made already.
+
+        Raises:
+            TokenizerMismatch: They were made with different tokenizers.
+            CalibrationError: Those documents are not among these.
+        """
+        if self.tokenizer != part.tokenizer or self.vocab_size != part.vocab_size:
+            raise TokenizerMismatch(
+                "counts of different tokenizers cannot be taken from one another",
+                expected=self.tokenizer,
+                found=part.tokenizer,
+            )
+        return TokenCounts(
+            self.counts - part.counts,
+            self.documents - part.documents,
+            self.n_documents - part.n_documents,
+            self.tokenizer,
+            self.special,
+        )
+
     def order(self) -> NDArray[np.int64]:
         """Return all ids, most frequent first; ties by documents, then id.
 

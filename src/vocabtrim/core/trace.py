@@ -15,7 +15,8 @@ is. `replay/replay.py` does that; nothing here decodes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -85,6 +86,8 @@ class Trace:
         tokenizer: Fingerprint.
         above: Row and depth to all ids that rank above the target's token
             there, int32, for positions that m candidates leave open.
+        head_ids: [R] int64 ids that the drafter's head has rows for, ascending;
+            None where it has all.
 
     Raises:
         TraceError: Shapes or ranks contradict each other.
@@ -100,6 +103,7 @@ class Trace:
     vocab_size: int
     tokenizer: str
     above: dict[tuple[int, int], NDArray[np.int32]]
+    head_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         rows = sum(text.starts for text in self.texts)
@@ -160,6 +164,25 @@ class Trace:
         return np.concatenate(positions), np.concatenate(ids)
 
     @property
+    def head_rows(self) -> int:
+        """Rows of the drafter's head."""
+        return self.vocab_size if self.head_ids is None else int(self.head_ids.size)
+
+    def order(self, ranking: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return an order of all V ids: of a ranking those that have a row, then all others.
+
+        Args:
+            ranking: Ids, each once. Those beyond them (a head may be padded
+                beyond the tokenizer's ids) come last.
+        """
+        beyond = np.setdiff1d(np.arange(self.vocab_size), ranking)
+        order = np.concatenate([ranking, beyond])
+        if self.head_ids is None:
+            return order
+        inside = np.isin(order, self.head_ids)
+        return np.concatenate([order[inside], order[~inside]])
+
+    @property
     def width(self) -> int:
         """m, the candidates of a position."""
         return int(self.candidates.shape[2])
@@ -188,3 +211,42 @@ class Trace:
 
     def _inside_text(self, depths: int) -> NDArray[np.bool_]:
         return np.arange(depths) < self.left[:, None]
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """Return several traces as one.
+
+    Args:
+        traces: Of one drafter and tokenizer, made with the same options; one at
+            least.
+
+    Raises:
+        TraceError: They differ in what they are of.
+    """
+    first = traces[0]
+    for other in traces[1:]:
+        if _kind(other) != _kind(first):
+            raise TraceError(
+                "the traces are of different drafters, tokenizers, draft lengths or numbers of "
+                "candidates, so they cannot be read as one"
+            )
+    starts = np.cumsum([0, *(one.target_rank.shape[0] for one in traces)]).tolist()
+    return replace(
+        first,
+        texts=tuple(text for one in traces for text in one.texts),
+        candidates=np.concatenate([one.candidates for one in traces]),
+        scores=np.concatenate([one.scores for one in traces]),
+        target_rank=np.concatenate([one.target_rank for one in traces]),
+        target_score=np.concatenate([one.target_score for one in traces]),
+        above={
+            (start + row, depth): ids
+            for start, one in zip(starts, traces, strict=False)
+            for (row, depth), ids in one.above.items()
+        },
+    )
+
+
+def _kind(trace: Trace) -> tuple[object, ...]:
+    rows = None if trace.head_ids is None else trace.head_ids.tobytes()
+    same = (trace.vocab_size, trace.max_gamma, trace.width, trace.own_depths)
+    return (trace.tokenizer, rows, *same)

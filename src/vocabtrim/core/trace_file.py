@@ -3,7 +3,7 @@
 Tensors `prompt_ids` and `tokens`, all texts one after another, `lengths` [P, 2]
 of both; `candidates`, `scores`, `target_rank`, `target_score` as in `Trace`; and
 of positions resolved for a vocabulary `above_at` [n, 3] (row, depth, how many)
-with `above` one after another.
+with `above` one after another. `head_ids` [R] where the head has not all rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocabtrim.core.errors import ArtifactError
-from vocabtrim.core.manifest import Manifest, read_artifact, write_artifact
+from vocabtrim.core.manifest import Manifest, read_artifact, read_manifest, write_artifact
 from vocabtrim.core.trace import Trace, TracedText, TraceError
 
 KIND = "trace"
@@ -62,6 +62,8 @@ def write_trace(
         ).reshape(-1, 3),
         "above": _joined(above).astype(np.int32),
     }
+    if trace.head_ids is not None:
+        tensors["head_ids"] = trace.head_ids
     own = {
         "texts": [[text.name, text.domain, text.budget] for text in trace.texts],
         "own_depths": trace.own_depths,
@@ -69,6 +71,14 @@ def write_trace(
     }
     manifest = Manifest(KIND, trace.vocab_size, trace.tokenizer, inputs, options, {**facts, **own})
     write_artifact(path, tensors, manifest, force=force)
+
+
+def holds_trace(path: Path) -> bool:
+    """Return whether a file is a trace of ours, by its content."""
+    try:
+        return read_manifest(path).kind == KIND
+    except ArtifactError:
+        return False
 
 
 def read_trace(path: Path) -> tuple[Trace, Manifest]:
@@ -111,6 +121,7 @@ def _from_tensors(tensors: Mapping[str, NDArray[Any]], manifest: Manifest, token
             (int(row), int(depth)): ids
             for (row, depth, _), ids in zip(places.tolist(), above, strict=True)
         },
+        head_ids=tensors.get("head_ids"),
     )
 
 

@@ -124,7 +124,7 @@ class Appraisal:
             f"{'coverage':<{width}}{self.coverage:.2%} of the calibration tokens themselves",
             f"{'  of new text':<{width}}{_expected(self.new_text)}",
         ]
-        for name, share in self.coverage_by_domain.items():
+        for name, share in sorted(self.coverage_by_domain.items(), key=lambda one: one[1]):
             expected = _expected(self.new_text.domains[name])
             lines.append(f"  {name:<{width - 2}}{share:.2%}; of new text {expected}")
         return [*lines, *self.enough.lines(width)]

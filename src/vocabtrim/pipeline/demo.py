@@ -1,11 +1,12 @@
 """`vocabtrim demo`: the whole method on a real pair, in a few minutes.
 
 On prompts that ship with the package: the target answers some of them; their
-tokens are added to counts of what it wrote before, which ship too; K is chosen
-for the best MBSU on calibration prompts that were not counted; both demo
-drafters are trimmed; and held-out prompts show, for the files that were
-written, that the text stays the same and what is gained. Everything that it
-makes is left in one directory, which the next demo replaces.
+tokens are added to counts of what it wrote before, which ship too; K and the
+draft length are chosen by a trace of calibration prompts that were not counted
+and by what this machine takes (`demo_choice.py`); both demo drafters are trimmed;
+and held-out prompts show, for the files that were written, that the text stays
+the same and what is gained. Everything that it makes is left in one directory,
+which the next demo replaces.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,48 +27,28 @@ from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
 from vocabtrim.core.errors import MissingExtra
 from vocabtrim.core.manifest import DIRECTORY_MANIFEST, Manifest, refuse_existing
-from vocabtrim.core.metrics import AcceptCounts, mbsu, relative_cost
 from vocabtrim.core.vocab_file import read_vocab
-from vocabtrim.families.base import family_of
 from vocabtrim.pipeline.count import count
+from vocabtrim.pipeline.demo_choice import Choice, choose
 from vocabtrim.pipeline.eval import Contender, EvalResult, evaluate
 from vocabtrim.pipeline.generate import generate
 from vocabtrim.pipeline.inspect import inspect
 from vocabtrim.pipeline.merge import merge
-from vocabtrim.pipeline.select import KeepIds, select
+from vocabtrim.pipeline.select import select
 from vocabtrim.pipeline.trim import trim
-from vocabtrim.rules.base import Evidence
 from vocabtrim.rules.top_k import TopK
-from vocabtrim.tensors.causal import target_cost
-from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.locate import locate
-from vocabtrim.tokens.prompts import Prompt, PromptEncoder, read_prompts
+from vocabtrim.tokens.prompts import read_prompts
 
 DRAFTERS = ("demo-eagle3", "demo-lm")
-GAMMA = 4
 NEW_TOKENS = 48
 SIZES = (1024, 2048, 4096, 8192, 16_384, 32_768)
 COUNTED_PROMPTS, CHOOSING_PROMPTS, HELD_OUT_PROMPTS, TIMED_PROMPTS = 16, 16, 12, 3
 REPEAT = 1
+COUNTS = "counts.safetensors"
 REPORT = "demo-report.json"
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How K was chosen for one drafter.
-
-    Args:
-        drafter: Its name.
-        K: The best size.
-        candidates: Size to tau and MBSU on the calibration prompts; the last is
-            the full vocabulary.
-    """
-
-    drafter: str
-    K: int
-    candidates: Sequence[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ class DemoResult:
     Args:
         output: The directory written.
         counted_tokens: Tokens that the draft vocabularies were chosen from.
-        choices: How K was chosen.
+        choices: How K and γ were chosen.
         evaluation: What the held-out prompts showed.
         seconds: By phase.
     """
@@ -94,7 +75,7 @@ class DemoResult:
             **self.evaluation.to_json(),
             "demo": {
                 "counted_tokens": self.counted_tokens,
-                "choices": [asdict(choice) for choice in self.choices],
+                "choices": [choice.to_json() for choice in self.choices],
                 "seconds": self.seconds,
             },
         }
@@ -122,7 +103,7 @@ def demo(output: Path, *, say: Say = lambda _line: None) -> DemoResult:
     if output.exists():
         shutil.rmtree(output)
     output.mkdir(parents=True)
-    document = Manifest("demo", 0, None, options={"gamma": GAMMA, "new_tokens": NEW_TOKENS})
+    document = Manifest("demo", 0, None, options={"new_tokens": NEW_TOKENS})
     (output / DIRECTORY_MANIFEST).write_text(document.to_json() + "\n", encoding="utf-8")
     counted, choosing, held_out = _prompts(output)
     with clock.phase("generate", f"the target answers {COUNTED_PROMPTS} calibration prompts"):
@@ -131,8 +112,16 @@ def demo(output: Path, *, say: Say = lambda _line: None) -> DemoResult:
         )
     with clock.phase("count", "what it wrote, now and before"):
         counts = _counts(output, target)
-    with clock.phase("choose K", f"best MBSU at gamma {GAMMA} on {CHOOSING_PROMPTS} other prompts"):
-        choices = _choose(target, drafters, counts, read_prompts([choosing]))
+    with clock.phase("trace and plan", f"K and γ on {CHOOSING_PROMPTS} other prompts"):
+        choices = choose(
+            output,
+            target,
+            drafters,
+            output / COUNTS,
+            read_prompts([choosing]),
+            sizes=SIZES,
+            new_tokens=NEW_TOKENS,
+        )
     for choice in choices:
         _show_choice(choice, say)
     with clock.phase("select and trim", "byte for byte"):
@@ -147,7 +136,7 @@ def demo(output: Path, *, say: Say = lambda _line: None) -> DemoResult:
             read_prompts([held_out]),
             target,
             contenders,
-            gammas=[GAMMA],
+            gammas=sorted({choice.point.gamma for choice in choices}),
             max_new_tokens=NEW_TOKENS,
             target_name="demo",
             repeat=REPEAT,
@@ -207,62 +196,8 @@ def _counts(output: Path, target: Path) -> TokenCounts:
     count([output / "answers.jsonl"], target, answers)
     packed = files("vocabtrim.demo").joinpath("counts.safetensors.gz").read_bytes()
     shipped.write_bytes(gzip.decompress(packed))
-    merge([answers, shipped], output / "counts.safetensors")
-    return read_counts(output / "counts.safetensors")[0]
-
-
-def _choose(
-    target: Path, drafters: dict[str, Path], counts: TokenCounts, prompts: Sequence[Prompt]
-) -> list[Choice]:
-    """Return the size with the best MBSU for each drafter."""
-    from vocabtrim.decode.batch import Request, generate_batched
-    from vocabtrim.decode.model import load_model
-    from vocabtrim.decode.sampling import Sampling
-
-    encoder = PromptEncoder(target)
-    model = load_model(target)
-    asked = {prompt.id: tuple(encoder.encode(prompt).tolist()) for prompt in prompts}
-    requests = [Request(key, ids, NEW_TOKENS) for key, ids in asked.items()]
-    wrote = generate_batched(model, requests, sampling=Sampling(), batch_size=len(requests))
-    texts = [(asked[one.key], one.token_ids) for one in wrote]
-    order = Evidence(counts).ranking(KeepIds().of(counts))
-    sizes = [size for size in SIZES if size < counts.vocab_size] + [counts.vocab_size]
-    verifier, choices = Checkpoint.open(target), []
-    for name, path in drafters.items():
-        checkpoint = Checkpoint.open(path)
-        family = family_of(checkpoint)
-        drafter = family.load_drafter(checkpoint, verifier, model, None)
-        full = family.cost(checkpoint, verifier)
-        candidates = []
-        for size, pooled in _pooled(model, drafter, texts, order, sizes).items():
-            tau = pooled.block_efficiency or 1.0
-            kept = full.with_head_rows(size, counts.vocab_size)
-            c = relative_cost(kept, target_cost(verifier))
-            candidates.append({"K": size, "block_efficiency": tau, "mbsu": mbsu(tau, c, GAMMA)})
-        best = max(candidates, key=lambda one: (one["mbsu"], -one["K"]))
-        choices.append(Choice(name, int(best["K"]), candidates))
-    return choices
-
-
-def _pooled(
-    model: Any,
-    drafter: Any,
-    texts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
-    order: Any,
-    sizes: Sequence[int],
-) -> dict[int, AcceptCounts]:
-    """Return the counts of each size, pooled over the texts."""
-    from vocabtrim.decode.target import Target
-    from vocabtrim.replay.nested import NestedHead, nested_runs
-
-    reader, head = Target(model, drafter.feature_layers), NestedHead(drafter.head, order, sizes)
-    pooled = {size: AcceptCounts.zero(GAMMA) for size in sizes}
-    for prompt_ids, new_ids in texts:
-        runs = nested_runs(
-            reader, drafter, head, prompt_ids, new_ids, gamma=GAMMA, budget=NEW_TOKENS
-        )
-        pooled = {size: total + runs.counts(size) for size, total in pooled.items()}
-    return pooled
+    merge([answers, shipped], output / COUNTS)
+    return read_counts(output / COUNTS)[0]
 
 
 def _trimmed(
@@ -272,20 +207,24 @@ def _trimmed(
     contenders = []
     for choice in choices:
         vocab = output / f"{choice.drafter}-vocab.safetensors"
-        select([output / "counts.safetensors"], TopK(choice.K), vocab)
+        select([output / COUNTS], TopK(choice.point.K), vocab)
         kept, manifest = read_vocab(vocab)
         path = drafters[choice.drafter]
         place = output / choice.drafter
         result = trim(path, kept, place, target=target, vocab_manifest=manifest)
+        lengths, freed = (choice.point.gamma,), result.memory_delta_bytes
         contenders += [
-            Contender(choice.drafter, path),
-            Contender(choice.drafter, place, memory_delta_bytes=result.memory_delta_bytes),
+            Contender(choice.drafter, path, gammas=lengths),
+            Contender(choice.drafter, place, memory_delta_bytes=freed, gammas=lengths),
         ]
     return contenders
 
 
 def _show_choice(choice: Choice, say: Say) -> None:
-    say(f"  {choice.drafter:<12}" + "".join(f"{one['K']:>9,}" for one in choice.candidates))
-    for label, key in (("τ", "block_efficiency"), ("MBSU", "mbsu")):
-        say(f"  {label:<12}" + "".join(f"{one[key]:>9.3f}" for one in choice.candidates))
-    say(f"  best         K = {choice.K:,}")
+    point = choice.point
+    say("")
+    say(f"  {choice.drafter}: K = {point.K:,}, γ = {point.gamma}")
+    for line in choice.lines():
+        say("  " + line if line else "")
+    for warning in choice.plan.warnings:
+        say("  " + warning)

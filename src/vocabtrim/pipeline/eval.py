@@ -54,12 +54,14 @@ class Contender:
         vocab: The ids that it may draft; None for all that its head holds.
         memory_delta_bytes: What trimming gained or freed, where `path` is a
             drafter that was trimmed on disk.
+        gammas: Draft lengths of its own; None for those of the comparison.
     """
 
     name: str
     path: Path
     vocab: DraftVocab | None = None
     memory_delta_bytes: int = 0
+    gammas: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def evaluate(
         prompts: At least one.
         target: Directory of the target.
         contenders: Drafters, in the order of the results.
-        gammas: Draft lengths, each at least 0.
+        gammas: Draft lengths, each at least 0; a contender may name some of them.
         max_new_tokens: Per prompt, at least 1.
         target_name: As it is named in results; the directory's name by default.
         repeat: Times that each timed prompt is decoded by each arm.
@@ -387,7 +389,8 @@ def _arms(
         _Arm(cost, reader, drafter, gamma)
         for gamma in gammas
         if gamma
-        for cost, reader, drafter in opened
+        for contender, (cost, reader, drafter) in zip(contenders, opened, strict=True)
+        if contender.gammas is None or gamma in contender.gammas
     ]
 
 

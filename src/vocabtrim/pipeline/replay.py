@@ -22,7 +22,7 @@ from vocabtrim.core.trace_file import read_trace
 from vocabtrim.core.vocab import rounded_rows
 from vocabtrim.core.vocab_file import read_vocab
 from vocabtrim.pipeline.select import KeepIds
-from vocabtrim.replay.replay import Nested, Replayed, replay
+from vocabtrim.replay.replay import Nested, Replayed, accepted, replay, runs, walk
 from vocabtrim.rules.base import Evidence
 
 RESAMPLES = 1000
@@ -42,7 +42,10 @@ class ReplayedRun:
         interval: 95 % of it, over prompts.
         acceptance_rate: Accepted drafts over drafts.
         acceptance_by_position: [γ] of cycles that drafted a j-th token.
+        loss: Share of block efficiency lost against all rows.
         domains: Block efficiency of each domain.
+        domain_loss: Share of it that each domain loses against all rows, worst
+            first, whether the vocabulary was calibrated on it or not.
     """
 
     vocab: str
@@ -54,7 +57,16 @@ class ReplayedRun:
     interval: tuple[float, float] | None
     acceptance_rate: float | None
     acceptance_by_position: tuple[float | None, ...]
+    loss: float | None
     domains: dict[str, float | None]
+    domain_loss: dict[str, float | None]
+
+    def losses(self) -> str:
+        """Return the losses by domain as a line, worst first."""
+        shown = [
+            f"{name} {-loss:+.1%}" for name, loss in self.domain_loss.items() if loss is not None
+        ]
+        return ", ".join(shown).replace("-0.0%", "+0.0%")
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,13 @@ class ReplayResult:
             + "".join(f"  {_cell(cells[gamma]):<13}" for gamma in gammas)
             for name, cells in rows.items()
         ]
+        longest = [cells[gammas[-1]] for cells in rows.values()]
+        losses = [f"{run.vocab:<{width}}  {run.losses()}" for run in longest if run.domain_loss]
+        title = f"against all rows at γ = {gammas[-1]}, worst domain first:"
         return [
             f"block efficiency of {self.drafter} for {self.target}, {self.prompts:,} prompts",
             *(line.rstrip() for line in (head, *table)),
+            *(["", title, *losses] if losses else []),
         ]
 
 
@@ -138,39 +154,57 @@ def replay_trace(
         vocab, _ = read_vocab(file)
         found.append((str(file), vocab.size, replay(trace, vocab.over(trace.vocab_size), gammas)))
     if counts is not None:
-        nested, kept = _nested(trace, counts)
+        nested, kept = nested_of(trace, counts)
         for size in sizes:
             K = min(size, trace.vocab_size) if exact else rounded_rows(size, trace.vocab_size)
             if kept > K:
                 raise VocabError(f"K = {K} has no room for the {kept} ids that must be kept")
             found.append((f"{counts.name} top {K}", K, nested.replay(K, gammas)))
-    runs = [_run(trace, name, K, one, seed) for name, K, several in found for one in several]
+    every = np.ones(trace.vocab_size, dtype=np.bool_)
+    full = walk(trace, runs(trace, accepted(trace, every)), gammas)
+    made = [
+        _run(trace, (name, K), one, whole, seed)
+        for name, K, several in found
+        for one, whole in zip(several, full, strict=True)
+    ]
     return ReplayResult(
         str(path),
         str(manifest.facts.get("target", "")),
         str(manifest.facts.get("drafter", "")),
         trace.vocab_size,
         len(trace.texts),
-        tuple(runs),
+        tuple(made),
     )
 
 
-def _nested(trace: Trace, counts: Path) -> tuple[Nested, int]:
+def nested_of(trace: Trace, counts: Path) -> tuple[Nested, int]:
+    """Return the vocabularies that `select` takes from counts, and how many ids they must keep.
+
+    Ids that the drafter's head has no rows for come last.
+
+    Raises:
+        ArtifactError: The file is not what it should be.
+        TokenizerMismatch: Counts and trace belong to different tokenizers.
+    """
     read, _ = read_counts(counts, tokenizer=trace.tokenizer)
     must_keep = KeepIds().of(read)
-    # a head may be padded beyond the tokenizer's ids; padding comes last
-    padding = np.arange(read.vocab_size, trace.vocab_size)
-    order = np.concatenate([Evidence(read).ranking(must_keep), padding])
-    return Nested(trace, order), int(must_keep.size)
+    return Nested(trace, trace.order(Evidence(read).ranking(must_keep))), int(must_keep.size)
 
 
-def _run(trace: Trace, name: str, K: int, one: Replayed, seed: int) -> ReplayedRun:
+def _run(
+    trace: Trace, vocab: tuple[str, int], one: Replayed, whole: Replayed, seed: int
+) -> ReplayedRun:
     counts = one.pooled
     domains = sorted({text.domain for text in trace.texts if text.domain})
     members = {name: np.array([text.domain == name for text in trace.texts]) for name in domains}
+    tau = {domain: one.of(held).block_efficiency for domain, held in members.items()}
+    losses = {
+        domain: _loss(tau[domain], whole.of(held).block_efficiency)
+        for domain, held in members.items()
+    }
     return ReplayedRun(
-        vocab=name,
-        K=K,
+        vocab=vocab[0],
+        K=vocab[1],
         gamma=one.gamma,
         cycles=counts.cycles,
         accepted_histogram=tuple(counts.accepted.tolist()),
@@ -178,8 +212,14 @@ def _run(trace: Trace, name: str, K: int, one: Replayed, seed: int) -> ReplayedR
         interval=_interval(one, np.random.default_rng(seed)),
         acceptance_rate=counts.acceptance_rate,
         acceptance_by_position=tuple(counts.acceptance_by_position),
-        domains={domain: one.of(held).block_efficiency for domain, held in members.items()},
+        loss=_loss(counts.block_efficiency, whole.pooled.block_efficiency),
+        domains=tau,
+        domain_loss=dict(sorted(losses.items(), key=lambda pair: -(pair[1] or 0.0))),
     )
+
+
+def _loss(tau: float | None, of_all_rows: float | None) -> float | None:
+    return None if tau is None or of_all_rows is None else 1 - tau / of_all_rows
 
 
 def _interval(one: Replayed, generator: np.random.Generator) -> tuple[float, float] | None:

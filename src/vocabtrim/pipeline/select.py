@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
-from vocabtrim.core.errors import CalibrationError, TokenizerMismatch, VocabError
+from vocabtrim.core.errors import CalibrationError, PluginError, TokenizerMismatch, VocabError
 from vocabtrim.core.manifest import Manifest, file_hash, refuse_existing
+from vocabtrim.core.trace_file import read_trace
 from vocabtrim.core.vocab_file import write_vocab
 from vocabtrim.pipeline.appraisal import Appraisal, appraise
 from vocabtrim.pipeline.held_out import HeldOutResult, judge_held_out, read_held_out
-from vocabtrim.rules.base import Evidence, SelectionRule, by_counts
+from vocabtrim.rules.base import Evidence, SelectionRule, by_counts, by_trace
 from vocabtrim.tokens.tokenizer import Tokenizer
 
 WIDTH = 18
@@ -89,6 +90,7 @@ def select(
     base: Path | None = None,
     weights: Mapping[str, float] | None = None,
     keep: KeepIds | None = None,
+    trace: Path | None = None,
     tokenizer: Path | None = None,
     held_out: Sequence[str | Path] = (),
     force: bool = False,
@@ -102,6 +104,7 @@ def select(
         base: Counts that order the fill beyond the ids seen.
         weights: Domain to factor.
         keep: Which ids must be kept; by default those of the tokenizer.
+        trace: What the drafter ranks best, for rules that ask for it.
         tokenizer: The tokenizer of the counts, to show ids as text and to read
             held-out text.
         held_out: Text that was not counted, to measure coverage on.
@@ -117,7 +120,14 @@ def select(
     refuse_existing(output, force=force)
     merged, manifests = read_merged(counts)
     broad = None if base is None else read_counts(base)[0]
-    evidence = Evidence(merged, broad, weights or {})
+    if by_trace(rule) != (trace is not None):
+        raise PluginError(
+            "this rule needs a trace of the drafter (--trace)"
+            if trace is None
+            else "a trace is for rules that ask for one, as --rule acceptance does"
+        )
+    traced = None if trace is None else read_trace(trace)[0]
+    evidence = Evidence(merged, broad, weights or {}, traced)
     opened = None if tokenizer is None else tokenizer_of(tokenizer, merged)
     must_keep = (keep or KeepIds()).of(merged)
     vocab = rule.select(evidence, must_keep)
@@ -131,7 +141,7 @@ def select(
     write_vocab(
         output,
         vocab,
-        inputs={str(path): file_hash(path) for path in [*counts, *([base] if base else [])]},
+        inputs={str(path): file_hash(path) for path in [*counts, base, trace] if path is not None},
         options={"rule": repr(rule), "weights": dict(weights or {}), "keep": repr(keep)},
         facts=counted.facts() | {"filled_share": counted.filled / vocab.size},
         force=force,

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vocabtrim.core.errors import CalibrationError, DecodeError, OutputExists, TokenizerMismatch
+from vocabtrim.core.errors import CalibrationError, OutputExists
 from vocabtrim.core.manifest import refuse_existing
 from vocabtrim.core.trace import Trace, TracedText
 from vocabtrim.core.trace_file import read_trace, write_trace
-from vocabtrim.families.base import family_of
 from vocabtrim.pipeline.generate import generate
-from vocabtrim.tensors.checkpoint import Checkpoint
+from vocabtrim.pipeline.pair import open_pair
+from vocabtrim.pipeline.resolve import looked_up
 from vocabtrim.tokens.prompts import PromptEncoder, read_prompts
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
@@ -52,6 +52,7 @@ class TraceResult:
         continued: Texts that an earlier, interrupted run had traced.
         max_gamma: Longest draft that can be replayed.
         width: m, candidates kept at each position and depth.
+        resolved: Open positions that were looked up.
         seconds: Of this run's tracing, without loading and generating.
         tokens_per_second: New tokens of this run over `seconds`; None for none.
     """
@@ -65,6 +66,7 @@ class TraceResult:
     continued: int
     max_gamma: int
     width: int
+    resolved: int
     seconds: float
     tokens_per_second: float | None
 
@@ -81,6 +83,7 @@ class TraceResult:
             f"tokens     {self.tokens:,} in {self.positions:,} positions{rate}",
             f"answers    any draft vocabulary, draft lengths up to {self.max_gamma}, "
             f"{self.width} candidates a position",
+            *([f"resolved   {self.resolved:,} open positions"] if self.resolved else []),
         ]
 
 
@@ -93,6 +96,7 @@ def trace(
     gamma: int,
     max_new_tokens: int,
     width: int = 32,
+    resolve: Sequence[Path] = (),
     limit: int | None = None,
     target_name: str | None = None,
     drafter_name: str | None = None,
@@ -113,6 +117,7 @@ def trace(
         gamma: Longest draft to be replayed, at least 1.
         max_new_tokens: Per answer, at least 1.
         width: m, candidates kept.
+        resolve: Counts and draft vocabularies for which no position is left open.
         limit: Use only the first so many prompts.
         target_name: As it is named in the result; its directory's by default.
         drafter_name: The same for the drafter.
@@ -130,6 +135,8 @@ def trace(
         TokenizerMismatch: Drafter and target have different tokenizers.
         TraceError: The draft length or the candidates are out of range.
     """
+    from vocabtrim.replay.trace import Tracer
+
     refuse_existing(output, force=force)
     names = (target_name or target.name, drafter_name or drafter.name)
     asked = [prompt.id for prompt in read_prompts(prompts)[:limit]]
@@ -149,9 +156,12 @@ def trace(
             raw=raw,
         )
     texts = _texts(answers, prompts, target, max_new_tokens, limit=limit, raw=raw)
-    tracer = _tracer(target, drafter, dtype, gamma, width)
+    pair = open_pair(target, drafter, dtype)
+    tracer = Tracer(
+        pair.target, pair.drafter, max_gamma=gamma, width=width, tokenizer=pair.tokenizer
+    )
     options = {"gamma": gamma, "max_new_tokens": max_new_tokens, "width": width, "raw": raw}
-    facts = {"target": names[0], "drafter": names[1], "dtype": dtype}
+    facts = {"target": names[0], "drafter": names[1], "dtype": dtype, "cost": pair.cost.to_json()}
     part = _Part(output, {"texts": _digest(texts), **options, **facts}, tracer)
     done = part.read(texts)
     continued, seconds = len(done), 0.0
@@ -164,6 +174,8 @@ def trace(
         if progress is not None:
             progress(len(done), len(texts))
     whole = part.joined(texts)
+    if resolve:
+        whole = looked_up(whole, resolve, tracer)
     write_trace(output, whole, inputs={}, options=options, facts=facts, force=force)
     shutil.rmtree(part.directory)
     answers.unlink()
@@ -178,6 +190,7 @@ def trace(
         continued=continued,
         max_gamma=gamma,
         width=width,
+        resolved=len(whole.above),
         seconds=seconds,
         tokens_per_second=fresh / seconds if seconds else None,
     )
@@ -209,33 +222,6 @@ def _texts(
             TracedText(prompt.id, prompt.domain or "", encoder.encode(prompt), ids, budget)
         )
     return found
-
-
-def _tracer(target: Path, drafter: Path, dtype: str, gamma: int, width: int) -> Tracer:
-    from vocabtrim.decode.model import load_model
-    from vocabtrim.decode.target import Target
-    from vocabtrim.replay.trace import Tracer
-
-    tokenizer = fingerprint_of(target)
-    of_drafter = fingerprint_of(drafter)
-    if tokenizer is None:
-        raise DecodeError(f"{target} has no tokenizer, so a trace could not name one")
-    if of_drafter not in (None, tokenizer):
-        raise TokenizerMismatch(
-            "the drafter was made with another tokenizer than the target's",
-            expected=tokenizer,
-            found=of_drafter,
-        )
-    model = load_model(target, dtype)
-    verifier, checkpoint = Checkpoint.open(target), Checkpoint.open(drafter)
-    opened = family_of(checkpoint, to_decode=True).load_drafter(checkpoint, verifier, model, None)
-    return Tracer(
-        Target(model, opened.feature_layers),
-        opened,
-        max_gamma=gamma,
-        width=width,
-        tokenizer=tokenizer,
-    )
 
 
 class _Part:

@@ -151,3 +151,32 @@ def plan(
 
 def _speed(one: Point) -> tuple[float, int, int]:
     return one.tokens_per_second, -one.gamma, -one.K
+
+
+def bound(tokens: int, outside: int, gammas: Sequence[int]) -> list[Replayed]:
+    """Return the fewest cycles that any drafter can need, from counts alone.
+
+    A cycle emits γ + 1 tokens at most, and at most one that is outside the
+    draft vocabulary: the target's own, which ends it. So τ ≤ min(γ + 1, tokens ÷
+    outside), and with the tokens placed well a perfect drafter gets there.
+
+    Args:
+        tokens: Tokens that are emitted, at least 1.
+        outside: Those of them whose id is not in the draft vocabulary.
+        gammas: Draft lengths.
+
+    Raises:
+        TraceError: There is no token.
+    """
+    if tokens < 1:
+        raise TraceError("a bound needs counted tokens")
+    found = []
+    for gamma in gammas:
+        cycles = max(-(-tokens // (gamma + 1)), outside)
+        each, more = divmod(tokens - cycles, cycles)
+        accepted, drafted = (np.zeros((1, gamma + 1), dtype=np.int64) for _ in range(2))
+        accepted[0, each] = cycles - more
+        accepted[0, min(each + 1, gamma)] += more
+        drafted[0, gamma] = cycles
+        found.append(Replayed(gamma, accepted, drafted, np.array([tokens])))
+    return found

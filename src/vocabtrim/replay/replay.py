@@ -37,7 +37,8 @@ class OpenPositions(TraceError):
         self.rows = rows
         super().__init__(
             f"the trace leaves {len(rows):,} of {of:,} positions open under this vocabulary: "
-            "none of the candidates kept is inside it; trace again with more --candidates"
+            "none of the candidates kept is inside it; look them up (trace --resolve), "
+            "or trace again with more --candidates"
         )
 
 
@@ -67,6 +68,10 @@ class Replayed:
     def pooled(self) -> AcceptCounts:
         """All texts together."""
         return self.of(slice(None))
+
+    def only(self, texts: NDArray[np.bool_]) -> Replayed:
+        """Return the same of some of the texts."""
+        return Replayed(self.gamma, self.accepted[texts], self.drafted[texts], self.tokens[texts])
 
     def of(self, texts: slice | NDArray[np.bool_]) -> AcceptCounts:
         """Some of the texts together."""
@@ -133,6 +138,30 @@ def accepted(trace: Trace, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     positions, ids = trace.rivals
     result.ravel()[positions[inside[ids]]] = False
     return _decided(trace, result)
+
+
+def would_accept(trace: Trace, rivals: NDArray[np.bool_], gamma: int) -> NDArray[np.bool_]:
+    """Return where the target's token would be accepted if it were inside.
+
+    Args:
+        trace: Of the drafter.
+        rivals: [V] bool, the ids that are inside; the token itself counts as one.
+        gamma: Draft length, at most the trace's.
+
+    Returns:
+        [N, γ] bool by start and depth, for either kind of trace. A token that
+        ranks below all candidates kept is taken as refused.
+    """
+    above = np.arange(trace.width) < trace.target_rank[..., None]
+    blocked = (rivals[trace.candidates] & above).any(axis=2)
+    known = trace.ranked & (trace.target_rank <= trace.width)
+    result: NDArray[np.bool_] = known & ~blocked
+    if trace.own_depths:
+        return result[:, :gamma]
+    rows = np.arange(result.shape[0])[:, None] + np.arange(gamma)
+    inside: NDArray[np.bool_] = np.arange(gamma) < trace.left[:, None]
+    inside &= result[np.minimum(rows, max(result.shape[0] - 1, 0)), 0]
+    return inside
 
 
 def accepted_in_context(
@@ -242,14 +271,37 @@ class Nested:
         self._opens = np.where(trace.ranked, place[trace.wanted], trace.vocab_size)
         self._closes = closes.reshape(trace.target_rank.shape)
 
-    def accepted(self, size: int) -> NDArray[np.bool_]:
+    def accepted(self, size: int, *, refuse_open: bool = False) -> NDArray[np.bool_]:
         """Return [N, D] bool as `accepted` does, for the first `size` ids.
 
         Raises:
-            OpenPositions: The candidates do not decide it.
+            OpenPositions: The candidates do not decide it, and `refuse_open` is
+                not given.
         """
-        return _decided(self._trace, (self._opens < size) & (size <= self._closes))
+        result = (self._opens < size) & (size <= self._closes)
+        return result & ~self._trace.undecided if refuse_open else _decided(self._trace, result)
 
-    def replay(self, size: int, gammas: Sequence[int]) -> list[Replayed]:
-        """Return what decoding with the first `size` ids comes to."""
-        return walk(self._trace, runs(self._trace, self.accepted(size)), gammas)
+    def open_at(self, size: int) -> int:
+        """Return how many positions are open for the first `size` ids."""
+        inside = (self._opens < size) & (size <= self._closes)
+        return int((inside & self._trace.undecided).sum())
+
+    @property
+    def open(self) -> NDArray[np.int64]:
+        """[n, 2] int64 rows and depths that are open for one size or more."""
+        return np.argwhere(self._trace.undecided & (self._opens < self._closes))
+
+    def replay(
+        self, size: int, gammas: Sequence[int], *, refuse_open: bool = False
+    ) -> list[Replayed]:
+        """Return what decoding with the first `size` ids comes to.
+
+        Args:
+            size: K.
+            gammas: Draft lengths.
+            refuse_open: Take drafts at open positions as refused, which is what
+                they nearly always are: among the many ids that rank above the
+                target's token, one is likely to be inside.
+        """
+        inside = self.accepted(size, refuse_open=refuse_open)
+        return walk(self._trace, runs(self._trace, inside), gammas)

@@ -81,7 +81,7 @@ class Tracer:
             start, depth = part[:, 0], part[:, 1]
             ids, scores = self._best(logits)
             rows.candidates[start, depth], rows.scores[start, depth] = ids, scores
-            rank, score = self._ranks(logits, text.tokens[start + 1 + depth])
+            rank, score = self._ranks(logits, text.tokens[start + 1 + depth], ids)
             rows.target_rank[start, depth], rows.target_score[start, depth] = rank, score
         return rows
 
@@ -104,7 +104,7 @@ class Tracer:
 
     def join(self, texts: Sequence[TracedText], parts: Sequence[TracedRows]) -> Trace:
         """Return the trace of texts whose rows were recorded."""
-        every = [self._room(0), *parts]
+        every, vocab = [self._room(0), *parts], self.drafter.head.vocab
         return Trace(
             texts=tuple(texts),
             candidates=np.concatenate([one.candidates for one in every]),
@@ -113,9 +113,10 @@ class Tracer:
             target_score=np.concatenate([one.target_score for one in every]),
             own_depths=self.own_depths,
             max_gamma=self.max_gamma,
-            vocab_size=self.drafter.head.vocab.vocab_size,
+            vocab_size=vocab.vocab_size,
             tokenizer=self.tokenizer,
             above={},
+            head_ids=None if vocab.is_full else vocab.ids,
         )
 
     def trace(self, texts: Iterable[TracedText]) -> Trace:
@@ -170,18 +171,30 @@ class Tracer:
         return ids.astype(np.int32), values.float().cpu().numpy()
 
     def _ranks(
-        self, logits: torch.Tensor, tokens: NDArray[np.int64]
+        self, logits: torch.Tensor, tokens: NDArray[np.int64], best: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return rank and logit of one token a position, [n] each."""
+        """Return rank and logit of one token a position, [n] each.
+
+        Args:
+            logits: [n, K].
+            tokens: [n] ids.
+            best: [n, m] the best ids, in order: most tokens are among them, and
+                only for the others all logits are looked through.
+        """
         rows = torch.from_numpy(self._row_of[tokens]).to(logits.device)
         known = rows.clamp(min=0)[:, None]
         values = logits.gather(1, known)
-        before = torch.arange(logits.shape[1], device=logits.device) < known
-        rank = ((logits > values) | ((logits == values) & before)).sum(dim=1)
-        missing = rows < 0
-        rank[missing] = self.drafter.head.vocab.vocab_size
-        score = values[:, 0].masked_fill(missing, 0)
-        return rank.to(torch.int32).cpu().numpy(), score.float().cpu().numpy()
+        named = best == tokens[:, None]
+        rank = np.where(rows.cpu().numpy() < 0, self.drafter.head.vocab.vocab_size, named.argmax(1))
+        far = np.flatnonzero(~named.any(axis=1) & (rank == 0))
+        if far.size:
+            index = torch.from_numpy(far).to(logits.device)
+            some, value, row = logits[index], values[index], known[index]
+            before = torch.arange(some.shape[1], device=some.device) < row
+            above = (some > value) | ((some == value) & before)
+            rank[far] = above.sum(dim=1).cpu().numpy()
+        score = values[:, 0].masked_fill(rows < 0, 0)
+        return rank.astype(np.int32), score.float().cpu().numpy()
 
 
 def resolved(tracer: Tracer, trace: Trace, rows: NDArray[np.int64]) -> Trace:

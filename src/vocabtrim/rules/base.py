@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.errors import PluginError, TokenizerMismatch, VocabError
 from vocabtrim.core.registry import Registry
+from vocabtrim.core.trace import Trace
 from vocabtrim.core.vocab import DraftVocab, rounded_rows
 
 RULES = Registry("vocabtrim.rules", "selection rule")
@@ -32,17 +33,25 @@ class Evidence:
         counts: Calibration counts, merged.
         base: Counts of broader text that only order the fill, where given.
         weights: Domain name to factor; a domain's tokens count that often.
+        trace: What a drafter ranks best along the target's text, where given.
 
     Raises:
-        TokenizerMismatch: `base` was made with another tokenizer.
+        TokenizerMismatch: `base` or `trace` was made with another tokenizer.
         PluginError: A weight is negative or names no domain of the counts.
     """
 
     counts: TokenCounts
     base: TokenCounts | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
+        if self.trace is not None and self.trace.tokenizer != self.counts.tokenizer:
+            raise TokenizerMismatch(
+                "trace and calibration counts have different tokenizers",
+                expected=self.counts.tokenizer,
+                found=self.trace.tokenizer,
+            )
         if self.base is not None and self.base.tokenizer != self.counts.tokenizer:
             raise TokenizerMismatch(
                 "base counts and calibration counts have different tokenizers",
@@ -108,7 +117,8 @@ class SelectionRule(Protocol):
     """What `rules/NAME.py` defines as `PLUGIN`: a frozen dataclass with this method.
 
     A rule whose ids do not follow from the counts says so with
-    `by_counts: ClassVar[bool] = False`; see `by_counts`.
+    `by_counts: ClassVar[bool] = False`; see `by_counts`. One that wants a trace
+    says `by_trace: ClassVar[bool] = True`.
     """
 
     def select(self, evidence: Evidence, must_keep: NDArray[np.int64]) -> DraftVocab:
@@ -130,6 +140,11 @@ def by_counts(rule: SelectionRule) -> bool:
     Where they do, coverage of the text that was counted is too high for new text.
     """
     return bool(getattr(rule, "by_counts", True))
+
+
+def by_trace(rule: SelectionRule) -> bool:
+    """Whether a rule asks what a drafter gets accepted, which takes a trace."""
+    return bool(getattr(rule, "by_trace", False))
 
 
 def rows_asked(k: int, vocab_size: int, *, exact: bool) -> int:

@@ -124,3 +124,14 @@ def test_vectors_are_read_only_copies() -> None:
     assert held.counts[0] == 1
     with pytest.raises(ValueError, match="read-only"):
         held.documents[0] = 3
+
+
+def test_what_was_added_can_be_taken_out() -> None:
+    one = TokenCounts(np.array([3, 0, 5]), np.array([2, 0, 1]), 4, "sha256:t", SpecialIds((2,)))
+    other = TokenCounts(np.array([1, 2, 0]), np.array([1, 1, 0]), 2, "sha256:t")
+    assert (one + other).without(other) == one
+    assert one.without(one).n_tokens == 0
+    with pytest.raises(CalibrationError):
+        one.without(other)
+    with pytest.raises(TokenizerMismatch):
+        one.without(TokenCounts.empty(3, "sha256:other"))

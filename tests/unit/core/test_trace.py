@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.traces import V, World
-from vocabtrim.core.trace import TracedText, TraceError
+from vocabtrim.core.trace import Trace, TracedText, TraceError, joined
 
 
 def test_rows_know_their_text() -> None:
@@ -46,3 +46,43 @@ def test_contradictions_are_refused() -> None:
     other[0, 0] = (other[0, 0] + 1) % V
     with pytest.raises(TraceError, match="do not lead to the texts' own tokens"):
         replace(trace, target_rank=other)
+
+
+def test_several_are_one() -> None:
+    worlds = [World(seed, texts=5) for seed in (4, 7)]
+    traces = [world.trace(2, resolved=True) for world in worlds]
+    whole = joined(traces)
+    assert [text.name for text in whole.texts] == [f"text {i}" for i in range(5)] * 2
+    first = traces[0].target_rank.shape[0]
+    assert np.array_equal(whole.candidates[first:], traces[1].candidates)
+    assert len(whole.above) == len(traces[0].above) + len(traces[1].above) > 0
+    for (row, depth), ids in traces[1].above.items():
+        assert np.array_equal(whole.above[first + row, depth], ids)
+    assert len(joined(traces[:1]).texts) == 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        World(4).trace(3),
+        World(4, max_gamma=3).trace(2),
+        World(4, own_depths=False).trace(2),
+        replace(World(4).trace(2), tokenizer="another"),
+        replace(World(4).trace(2), head_ids=np.arange(5)),
+    ],
+    ids=["width", "gamma", "depths", "tokenizer", "rows"],
+)
+def test_traces_of_different_kinds_are_not_one(other: Trace) -> None:
+    with pytest.raises(TraceError, match="cannot be read as one"):
+        joined([World(4).trace(2), other])
+
+
+def test_ids_without_a_row_come_last() -> None:
+    trace = replace(World(4).trace(), head_ids=np.array([1, 4, 6]))
+    assert trace.head_rows == 3
+    # a ranking of the tokenizer's ids, of which this one has 11
+    ranking = np.array([5, 4, 0, 6, 1, 2, 3, 7, 8, 9, 10])
+    assert trace.order(ranking).tolist() == [4, 6, 1, 5, 0, 2, 3, 7, 8, 9, 10, 11, 12]
+    whole = World(4).trace()
+    assert whole.head_rows == V
+    assert whole.order(ranking).tolist() == [*ranking, 11, 12]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,16 @@ def test_a_trace_of_texts_without_a_second_token(tmp_path: Path) -> None:
     trace = World(4, texts=0).trace()
     write_trace(tmp_path / "t", trace, inputs={}, options={}, facts={})
     assert read_trace(tmp_path / "t")[0].texts == ()
+
+
+def test_a_reduced_head_is_remembered(tmp_path: Path) -> None:
+    ids = np.array([0, 3, 9])
+    write_trace(
+        tmp_path / "t", replace(World(4).trace(), head_ids=ids), inputs={}, options={}, facts={}
+    )
+    found = read_trace(tmp_path / "t")[0].head_ids
+    assert found is not None
+    assert found.tolist() == ids.tolist()
 
 
 def test_damage_is_said(tmp_path: Path) -> None:

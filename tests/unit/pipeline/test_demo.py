@@ -10,12 +10,15 @@ import pytest
 from vocabtrim.core.errors import OutputExists
 from vocabtrim.core.manifest import DIRECTORY_MANIFEST
 from vocabtrim.pipeline import demo as module
+from vocabtrim.pipeline.replay import replay_trace
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, demo_cache: Path) -> None:
     """Cut the demo down to seconds."""
+    monkeypatch.setattr("vocabtrim.pipeline.demo_choice.ROUNDS", 1)
+    monkeypatch.setattr("vocabtrim.pipeline.demo_choice.GAMMAS", (1, 2))
     for name, value in {
         "NEW_TOKENS": 8,
         "SIZES": (1024, 4096),
@@ -38,31 +41,36 @@ def test_the_whole_work_replaces_what_a_demo_left(small: None, tmp_path: Path) -
     assert not (output / "stale.safetensors").exists()
     assert result.evaluation.is_lossless
     report = json.loads((output / module.REPORT).read_text(encoding="utf-8"))
-    arms = [(run["drafter"], run["K"]) for run in report["runs"]]
-    chosen = {choice["drafter"]: choice["K"] for choice in report["demo"]["choices"]}
-    assert arms == [
-        (None, None),
-        ("demo-eagle3", 49_152),
-        ("demo-eagle3", chosen["demo-eagle3"]),
-        ("demo-lm", 49_152),
-        ("demo-lm", chosen["demo-lm"]),
-    ]
-    for choice in report["demo"]["choices"]:
-        best = max(choice["candidates"], key=lambda one: one["mbsu"])
-        assert best["K"] == choice["K"]
-        assert [one["K"] for one in choice["candidates"]] == [1024, 4096, 49_152]
+    arms = {(run["drafter"], run["K"], run["gamma"]) for run in report["runs"]}
+    choices = {choice["drafter"]: choice for choice in report["demo"]["choices"]}
+    expected: set[tuple[str | None, int | None, int]] = {(None, None, 0)}
+    for name, choice in choices.items():
+        expected |= {(name, K, choice["gamma"]) for K in (choice["K"], 49_152)}
+        (batch,) = choice["plan"]["batches"]
+        points = [one for one in batch["points"] if one["K"] < 49_152]
+        assert {one["K"] for one in points} == {1024, 4096}
+        assert {one["gamma"] for one in points} == {1, 2}
+        best = max(points, key=lambda one: one["speedup"])
+        assert (best["K"], best["gamma"]) == (choice["K"], choice["gamma"])
+        assert choice["plan"]["warnings"] == []
+        # what was traced answers for itself
+        vocab, trace = (output / f"{name}-{what}.safetensors" for what in ("vocab", "trace"))
+        (again,) = replay_trace(trace, gammas=[choice["gamma"]], vocabs=[vocab]).runs
+        assert again.block_efficiency == best["block_efficiency"]
+    assert arms == expected
     assert list(report["demo"]["seconds"]) == [
         "set-up",
         "generate",
         "count",
-        "choose K",
+        "trace and plan",
         "select and trim",
         "prove and measure",
     ]
     for name in module.DRAFTERS:
-        assert Checkpoint.open(output / name).config["draft_vocab_size"] == chosen[name]
+        assert Checkpoint.open(output / name).config["draft_vocab_size"] == choices[name]["K"]
     assert report["demo"]["counted_tokens"] > 100_000
-    assert any("best         K = " in line for line in said)
+    for name, choice in choices.items():
+        assert f"  {name}: K = {choice['K']:,}, γ = {choice['gamma']}" in said
 
 
 def test_no_prompt_is_both_calibrated_on_and_held_out(tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_runs_in_order(result: EvalResult) -> None:
     assert {(one.target, one.V, one.prompts) for one in result.runs} == {("T", V, 4)}
 
 
+def test_contenders_may_have_draft_lengths_of_their_own(target: Path, lm: Path) -> None:
+    contenders = [Contender("A", lm, gammas=(1,)), Contender("B", lm, gammas=(3, 1))]
+    found = run(target, [*contenders, Contender("C", lm)], gammas=[1, 2, 3], max_new_tokens=3)
+    assert [(one.drafter, one.gamma) for one in found.runs[1:]] == [
+        ("A", 1), ("B", 1), ("C", 1), ("C", 2), ("B", 3), ("C", 3),
+    ]  # fmt: skip
+
+
 def test_every_text_is_the_targets_own(result: EvalResult) -> None:
     assert result.is_lossless is True
     assert result.different == {}

@@ -56,6 +56,32 @@ def test_counts_give_the_order(trace: Path, tmp_path: Path) -> None:
         assert min(run.domains.values()) <= run.block_efficiency <= max(run.domains.values())  # type: ignore[operator, type-var]
 
 
+def test_losses_by_domain_are_told_worst_first(trace: Path, tmp_path: Path) -> None:
+    found = replay_trace(
+        trace, gammas=[1, 3], counts=counts(tmp_path / "c"), sizes=[3, V], exact=True
+    )
+    for run in found.runs:
+        inside = np.sort([7, *[one for one in range(V) if one != 7][: run.K - 1]])
+        for domain, loss in run.domain_loss.items():
+            held = [text.domain == domain for text in WORLD.texts]
+            parts = [
+                [one for one, mine in zip(WORLD.decode(ids, run.gamma), held, strict=True) if mine]
+                for ids in (inside, np.arange(V))
+            ]
+            here, full = (sum(part[1:], part[0]).block_efficiency for part in parts)
+            assert here is not None
+            assert full is not None
+            assert loss == pytest.approx(1 - here / full)
+        losses = [one or 0.0 for one in run.domain_loss.values()]
+        assert losses == sorted(losses, reverse=True)
+    assert found.runs[-1].loss == 0
+    lines = found.lines()
+    assert "against all rows at γ = 3, worst domain first:" in lines
+    worst = next(iter(found.runs[1].domain_loss))
+    assert lines[-2].startswith(f"c top 3     {worst} -")
+    assert lines[-1].endswith("+0.0%, odd +0.0%") or lines[-1].endswith("+0.0%, even +0.0%")
+
+
 def test_vocabularies_are_files(trace: Path, tmp_path: Path) -> None:
     path = tmp_path / "v.safetensors"
     vocab = DraftVocab.from_ids([0, 1, 2, 5], V, TOKENIZER)
@@ -68,7 +94,7 @@ def test_vocabularies_are_files(trace: Path, tmp_path: Path) -> None:
 
 def test_the_table_has_a_row_a_vocabulary(trace: Path, tmp_path: Path) -> None:
     found = replay_trace(trace, gammas=[1, 2], counts=counts(tmp_path / "c"), sizes=[5])
-    title, head, row = found.lines()
+    title, head, row = found.lines()[:3]
     assert title == "block efficiency of small for big, 14 prompts"
     assert head.split() == ["vocabulary", "K", "γ", "=", "1", "γ", "=", "2"]
     # K is rounded up to 64, and no more than V

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tests.tiny_tokenizer import tokenizer
+from tests.traces import TOKENIZER, World
+from tests.traces import V as IDS
 from tests.unit.core.documents import counts_of
 from vocabtrim.core.counts import SpecialIds, TokenCounts
 from vocabtrim.core.counts_file import write_counts
@@ -19,9 +21,12 @@ from vocabtrim.core.errors import (
     VocabError,
 )
 from vocabtrim.core.manifest import Manifest
+from vocabtrim.core.trace_file import write_trace
 from vocabtrim.core.vocab_file import read_vocab
 from vocabtrim.pipeline.enough import NOT_CHOSEN
 from vocabtrim.pipeline.select import KeepIds, role_of, select
+from vocabtrim.rules.acceptance import Acceptance
+from vocabtrim.rules.base import Evidence
 from vocabtrim.rules.first import First
 from vocabtrim.rules.top_k import TopK
 from vocabtrim.tokens.tokenizer import Tokenizer
@@ -207,3 +212,26 @@ def test_another_tokenizer_or_none_for_held_out_text(tmp_path: Path) -> None:
 def test_held_out_turns_are_those_that_were_counted(roles: list[object], expected: str) -> None:
     manifests = [Manifest("counts", V, "sha256:t", options={"role": role}) for role in roles]
     assert role_of(manifests) == expected
+
+
+def test_a_rule_may_ask_for_a_trace(tmp_path: Path) -> None:
+    world = World(5, texts=40)
+    trace, counts = tmp_path / "trace", tmp_path / "counts"
+    write_trace(trace, world.trace(), inputs={}, options={}, facts={})
+    seen = np.arange(IDS) + 9  # nearly flat, so that it is the trace that tells ids apart
+    counted = TokenCounts(seen, np.minimum(seen, 3), 3, TOKENIZER)
+    write_counts(counts, counted, inputs={}, options={}, facts={})
+    rule = Acceptance(5, exact=True, strength=0.5)
+    select([counts], rule, tmp_path / "v", trace=trace)
+    vocab, manifest = read_vocab(tmp_path / "v")
+    expected = rule.select(Evidence(counted, trace=world.trace()), np.array([], dtype=np.int64))
+    assert vocab == expected
+    assert vocab != TopK(5, exact=True).select(Evidence(counted), np.array([], dtype=np.int64))
+    assert str(trace) in manifest.inputs
+    with pytest.raises(PluginError, match="needs a trace of the drafter"):
+        select([counts], rule, tmp_path / "w")
+    with pytest.raises(PluginError, match="for rules that ask for one"):
+        select([counts], TopK(5), tmp_path / "w", trace=trace)
+    other = counts_file(tmp_path / "other", {50: 5})
+    with pytest.raises(TokenizerMismatch, match="trace and calibration counts"):
+        select([other], rule, tmp_path / "w", trace=trace)

@@ -6,7 +6,7 @@ import pytest
 from tests.traces import V, World
 from vocabtrim.core.latency import Latency
 from vocabtrim.core.trace import TraceError
-from vocabtrim.replay.plan import Advice, Point, plan, point, seconds_of, surface
+from vocabtrim.replay.plan import Advice, Point, bound, plan, point, seconds_of, surface
 from vocabtrim.replay.replay import Nested
 
 GAMMAS = (1, 2, 3, 4)
@@ -89,3 +89,31 @@ def test_texts_without_a_cycle_have_no_point() -> None:
     (replayed,) = Nested(trace, np.arange(V)).replay(4, [1])
     with pytest.raises(TraceError, match="too short for a single cycle"):
         point(4, replayed, latency())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "outside", "cycles"),
+    [(100, 0, 20), (101, 0, 21), (100, 10, 20), (100, 40, 40), (3, 3, 3)],
+)
+def test_a_bound_is_the_fewest_cycles(tokens: int, outside: int, cycles: int) -> None:
+    (found,) = bound(tokens, outside, [4])
+    counts = found.pooled
+    assert (counts.cycles, counts.tokens) == (cycles, tokens)
+    assert counts.n_accepted == tokens - cycles
+    assert counts.drafted[4] == cycles
+
+
+def test_no_drafter_beats_the_bound() -> None:
+    world = World(4, texts=30)
+    inside = np.arange(6)
+    for gamma in GAMMAS:
+        decoded = world.decode(inside, gamma)
+        pooled = sum(decoded[1:], decoded[0])
+        outside = sum(int((text.tokens[1:] >= 6).sum()) for text in world.texts)
+        (found,) = bound(pooled.tokens, outside, [gamma])
+        assert found.pooled.cycles <= pooled.cycles
+
+
+def test_a_bound_needs_tokens() -> None:
+    with pytest.raises(TraceError, match="needs counted tokens"):
+        bound(0, 0, [1])

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.traces import TOKENIZER, V, World
 from vocabtrim.core.errors import TokenizerMismatch
-from vocabtrim.core.trace import TraceError
+from vocabtrim.core.trace import Trace, TraceError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.replay.replay import (
     Nested,
@@ -67,11 +68,38 @@ def test_few_candidates_answer_right_or_not_at_all(
         with pytest.raises(OpenPositions) as fault:
             accepted(narrow, chosen.t2d)
         assert np.array_equal(fault.value.rows, np.argwhere(undecided))
+        nested = Nested(narrow, order)
         with pytest.raises(OpenPositions):
-            Nested(narrow, order).accepted(size)
+            nested.accepted(size)
+        assert nested.open_at(size) == undecided.sum()
+        assert np.array_equal(
+            nested.accepted(size, refuse_open=True), narrow_accepted(narrow, chosen) & ~undecided
+        )
+        assert set(map(tuple, np.argwhere(undecided))) <= set(map(tuple, nested.open))
     else:
         assert np.array_equal(accepted(narrow, chosen.t2d), whole)
         assert np.array_equal(Nested(narrow, order).accepted(size), whole)
+
+
+def narrow_accepted(narrow: Trace, chosen: DraftVocab) -> NDArray[np.bool_]:
+    """Where the token is inside and no candidate above it is."""
+    above = np.arange(narrow.width) < narrow.target_rank[..., None]
+    rivals = (chosen.t2d[narrow.candidates] & above).any(axis=2)
+    result: NDArray[np.bool_] = (narrow.target_rank >= 0) & chosen.t2d[narrow.wanted] & ~rivals
+    return result
+
+
+def test_open_for_any_size_is_open_for_one() -> None:
+    trace = World(8, texts=9).trace(2)
+    order = np.random.default_rng(3).permutation(V)
+    nested = Nested(trace, order)
+    by_size = set()
+    for size in range(1, V + 1):
+        try:
+            nested.accepted(size)
+        except OpenPositions as fault:
+            by_size |= set(map(tuple, fault.rows))
+    assert set(map(tuple, nested.open)) == by_size != set()
 
 
 def test_some_narrow_trace_is_open() -> None:

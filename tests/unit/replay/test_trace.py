@@ -205,6 +205,8 @@ def test_a_reduced_drafter_has_no_rank_for_other_tokens(pair: Pair) -> None:
     assert outside.any()
     assert (trace.target_rank[outside] == V).all()
     assert (trace.candidates[trace.target_rank >= 0] < V // 2).all()
+    assert trace.head_ids is not None
+    assert np.array_equal(trace.head_ids, vocab.ids)
     (found,) = replay(trace, vocab, [3])
     decoded = [
         speculate(

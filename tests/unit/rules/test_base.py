@@ -200,7 +200,7 @@ def test_rules_read_from_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("top_q:k=1", "no selection rule is called 'top_q'; there are first, min_count"),
+        ("top_q:k=1", "no selection rule is called 'top_q'; there are acceptance, first"),
         ("base", "no selection rule is called 'base'"),
         ("top_k", "needs k; it is used as top_k:k=INT,exact=False"),
         ("top_k:k=many", "k is a int, found 'many'"),

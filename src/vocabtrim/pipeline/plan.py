@@ -1,0 +1,301 @@
+"""`vocabtrim plan`: which K and γ, or neither, on the machine that was measured.
+
+Acceptance comes from traces (or, without one, as a bound from counts alone), time
+from latencies (or, without any, from parameters, as the source counts them).
+Vocabularies are the first K ids of the order in which `select` takes them from
+the counts. What is chosen at the smallest batch is then looked at from all
+sides: larger batches, each domain alone, memory, and what parameters would say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vocabtrim.core.counts import TokenCounts
+from vocabtrim.core.counts_file import read_counts
+from vocabtrim.core.errors import VocabError
+from vocabtrim.core.latency import Latency
+from vocabtrim.core.latency_file import Latencies, read_latencies
+from vocabtrim.core.metrics import mbsu
+from vocabtrim.core.pair_cost import PairCost
+from vocabtrim.core.trace import Trace, TraceError, joined
+from vocabtrim.core.trace_file import read_trace
+from vocabtrim.core.vocab import rounded_rows
+from vocabtrim.pipeline.planning import BatchPlan, Drift, PlannedPoint, PlanResult
+from vocabtrim.pipeline.replay import nested_of
+from vocabtrim.pipeline.select import KeepIds
+from vocabtrim.replay.plan import Point, bound, plan, point, surface
+from vocabtrim.replay.replay import Replayed
+from vocabtrim.rules.base import Evidence
+
+SMALLEST = 256
+"""Of the sizes that are looked at where none are named."""
+
+LONGEST = 8
+"""Longest draft of a bound, where none is named."""
+
+BOUND = (
+    "without a trace this is a bound, for a drafter that is never wrong inside its "
+    "vocabulary: what does not pay here pays nowhere; what pays here needs a trace"
+)
+
+
+def plan_pair(
+    traces: Sequence[Path],
+    counts: Path,
+    *,
+    latency: Path | Latencies | None = None,
+    sizes: Sequence[int] = (),
+    gammas: Sequence[int] = (),
+    exact: bool = False,
+) -> PlanResult:
+    """Choose K and γ.
+
+    Args:
+        traces: Of one drafter; none for a bound.
+        counts: Which ids a vocabulary of K takes.
+        latency: What `bench --micro` or a bench on an engine wrote; None counts
+            parameters, which a trace has.
+        sizes: K, rounded up to a multiple of 64; powers of two by default. All
+            rows are always among them.
+        gammas: Draft lengths, at most the traces'; all of them by default.
+        exact: Take `sizes` as they are.
+
+    Raises:
+        ArtifactError: A file is not what it should be.
+        LatencyError: The latencies are not what they should be.
+        TraceError: There is neither latency nor cost, or a number is out of range.
+        TokenizerMismatch: Files belong to different tokenizers.
+        VocabError: A K is smaller than what must be kept.
+    """
+    evidence = _evidence(traces, counts)
+    measured = read_latencies(latency) if isinstance(latency, Path) else latency
+    cost = evidence.cost or (None if measured is None else measured.cost)
+    warnings = [] if evidence.trace is not None else [BOUND]
+    if measured is None:
+        if cost is None:
+            raise TraceError(
+                "there is nothing to take time from: give --latency, or a trace that knows "
+                "its models' parameters"
+            )
+        measured = Latencies(*evidence.names, evidence.rows, cost, (_by_parameters(cost),), {})
+    else:
+        warnings += evidence.strangers(measured)
+    lengths = sorted(set(gammas)) or list(range(1, evidence.longest + 1))
+    if lengths[0] < 1:
+        raise TraceError(f"draft lengths must be 1 or more, found {lengths[0]}")
+    replayed = evidence.replayed(evidence.sizes(sizes, exact=exact), lengths, warnings)
+    by_machine = latency is not None
+    batches = []
+    for one in measured.batches:
+        points = surface(replayed.__getitem__, list(replayed), one)
+        # a bound is no measurement of acceptance, but time is still worth what it is worth
+        batches.append(_batch(points, evidence.rows, one, cost, by_machine=by_machine))
+    if by_machine:
+        warnings += _beyond(measured.batches[0], replayed, lengths)
+    chosen = batches[0]
+    return PlanResult(
+        target=measured.target,
+        drafter=measured.drafter,
+        V=evidence.vocab_size,
+        head_rows=evidence.rows,
+        prompts=0 if evidence.trace is None else len(evidence.trace.texts),
+        tokens=evidence.tokens,
+        acceptance="bound" if evidence.trace is None else "trace",
+        time="latency" if by_machine else "parameters",
+        batches=tuple(batches),
+        by_mbsu=_by_mbsu(chosen.points),
+        memory_delta_bytes=None if cost is None else cost.memory_delta(chosen.best.K),
+        drift=_drift(evidence.trace, replayed, chosen, measured.batches[0]),
+        conditions=measured.conditions,
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """What acceptance is taken from."""
+
+    trace: Trace | None
+    names: tuple[str, str]
+    cost: PairCost | None
+    counts: TokenCounts
+    path: Path
+
+    @property
+    def vocab_size(self) -> int:
+        return self.counts.vocab_size if self.trace is None else self.trace.vocab_size
+
+    @property
+    def rows(self) -> int:
+        return self.vocab_size if self.trace is None else self.trace.head_rows
+
+    @property
+    def longest(self) -> int:
+        return LONGEST if self.trace is None else self.trace.max_gamma
+
+    @property
+    def tokens(self) -> int:
+        if self.trace is None:
+            return self.counts.n_tokens
+        return sum(int(text.tokens.size) for text in self.trace.texts)
+
+    def strangers(self, measured: Latencies) -> list[str]:
+        """Say where the latencies are of something else than the trace."""
+        if measured.V not in (None, self.vocab_size):
+            raise TraceError(
+                f"the latencies are of a target with {measured.V} ids, the "
+                f"{'counts' if self.trace is None else 'trace'} of one with {self.vocab_size}"
+            )
+        found = (measured.target, measured.drafter)
+        if self.trace is None or found == self.names:
+            return []
+        return [
+            f"latencies are of {found[1]} for {found[0]}, acceptance is of {self.names[1]} for "
+            f"{self.names[0]}: they are taken for the same pair"
+        ]
+
+    def sizes(self, asked: Sequence[int], *, exact: bool) -> list[int]:
+        """Return the sizes to look at, all rows among them."""
+        kept, rows = int(KeepIds().of(self.counts).size), self.rows
+        if not asked:
+            powers = [SMALLEST << shift for shift in range(24) if SMALLEST << shift < rows]
+            return [*(size for size in powers if size >= kept), rows]
+        sizes = {min(size, rows) if exact else rounded_rows(size, rows) for size in asked}
+        if min(sizes) < max(kept, 1):
+            raise VocabError(f"K = {min(sizes)} has no room for the {kept} ids that must be kept")
+        return sorted(sizes | {rows})
+
+    def replayed(
+        self, sizes: Sequence[int], gammas: Sequence[int], warnings: list[str]
+    ) -> dict[int, list[Replayed]]:
+        """Return what decoding with each size comes to; say which sizes the trace leaves open."""
+        if self.trace is None:
+            order = Evidence(self.counts).ranking(KeepIds().of(self.counts))
+            inside = np.cumsum(self.counts.counts[order])
+            total = self.counts.n_tokens
+            return {size: bound(total, total - int(inside[size - 1]), gammas) for size in sizes}
+        nested, _ = nested_of(self.trace, self.path)
+        opened = {size: nested.open_at(size) for size in sizes}
+        if most := max(opened.values()):
+            at = [f"{size:,}" for size, count in opened.items() if count]
+            warnings.append(
+                f"up to {most:,} of {int(self.trace.ranked.sum()):,} positions are open at "
+                f"K = {', '.join(at)} and taken as refused, which can only make these look worse; "
+                "`trace --resolve COUNTS` looks them up"
+            )
+        return {size: nested.replay(size, gammas, refuse_open=True) for size in sizes}
+
+
+def _evidence(traces: Sequence[Path], counts: Path) -> _Evidence:
+    if not traces:
+        read, _ = read_counts(counts)
+        return _Evidence(None, ("", ""), None, read, counts)
+    found = [read_trace(path) for path in traces]
+    trace, facts = joined([one for one, _ in found]), found[0][1].facts
+    read, _ = read_counts(counts, tokenizer=trace.tokenizer)
+    cost = PairCost.from_json(facts["cost"]) if "cost" in facts else None
+    names = (str(facts.get("target", "")), str(facts.get("drafter", "")))
+    return _Evidence(trace, names, cost, read, counts)
+
+
+def _by_parameters(cost: PairCost) -> Latency:
+    """Return latencies in target passes, as MBSU counts them: a draft step takes c of one."""
+    sizes = sorted({1, cost.head_rows})
+    return Latency(1, {size: cost.c(size) for size in sizes}, {1: 1.0}, 0.0)
+
+
+def _batch(
+    points: Sequence[Point], rows: int, latency: Latency, cost: PairCost | None, *, by_machine: bool
+) -> BatchPlan:
+    found = plan(points, rows, latency, margin=None if by_machine else 0.0)
+
+    def shown(one: Point) -> PlannedPoint:
+        c = None if cost is None else cost.c(one.K)
+        c_read = None if cost is None else cost.c_read(one.K, one.gamma)
+        tau = one.block_efficiency
+        return PlannedPoint(
+            K=one.K,
+            gamma=one.gamma,
+            block_efficiency=tau,
+            tokens_per_second=one.tokens_per_second if by_machine else None,
+            speedup=one.speedup,
+            mbsu=None if c is None else mbsu(tau, c, one.gamma),
+            mbsu_read=None if c_read is None else mbsu(tau, c_read, one.gamma),
+            head_reads_per_cycle=1 if latency.one_step else one.gamma,
+        )
+
+    return BatchPlan(
+        batch=latency.batch,
+        advice=found.advice.value,
+        best=shown(found.best),
+        full=shown(found.full),
+        gain=found.gain,
+        margin=found.margin,
+        autoregressive=latency.batch / latency.token() if by_machine else None,
+        points=tuple(shown(one) for one in points),
+    )
+
+
+def _by_mbsu(points: Sequence[PlannedPoint]) -> PlannedPoint | None:
+    known = [one for one in points if one.mbsu is not None]
+    return max(known, key=lambda one: (one.mbsu or 0.0, -one.K), default=None)
+
+
+def _drift(
+    trace: Trace | None,
+    replayed: Mapping[int, Sequence[Replayed]],
+    chosen: BatchPlan,
+    latency: Latency,
+) -> tuple[Drift, ...]:
+    """Return what the choice comes to if all traffic were of one domain, worst first."""
+    if trace is None:
+        return ()
+    drifts = []
+    for domain in sorted({text.domain for text in trace.texts if text.domain}):
+        members = np.array([text.domain == domain for text in trace.texts])
+        several = {size: [one.only(members) for one in runs] for size, runs in replayed.items()}
+        if not several[chosen.full.K][0].pooled.cycles:
+            continue
+        points = {
+            (size, one.gamma): point(size, one, latency)
+            for size, runs in several.items()
+            for one in runs
+        }
+        here = points[chosen.best.K, chosen.best.gamma]
+        full = points[chosen.full.K, chosen.full.gamma]
+        best = max(points.values(), key=lambda one: one.tokens_per_second)
+        drifts.append(
+            Drift(
+                domain=domain,
+                prompts=int(members.sum()),
+                block_efficiency=here.block_efficiency,
+                full_block_efficiency=points[chosen.full.K, chosen.best.gamma].block_efficiency,
+                speedup=here.speedup,
+                over_full=here.tokens_per_second / full.tokens_per_second,
+                best_size=best.K,
+                best_gamma=best.gamma,
+                under_best=here.tokens_per_second / best.tokens_per_second,
+            )
+        )
+    return tuple(sorted(drifts, key=lambda one: one.over_full))
+
+
+def _beyond(latency: Latency, replayed: Mapping[int, object], gammas: Sequence[int]) -> list[str]:
+    """Say which points lie beyond what was measured."""
+    timed = sorted(latency.draft), max(latency.verify) - 1
+    found = []
+    if min(replayed) < timed[0][0] or max(replayed) > timed[0][-1]:
+        found.append(
+            f"draft steps were timed for K = {timed[0][0]:,} to {timed[0][-1]:,}; beyond, time is "
+            "the fitted line's"
+        )
+    if gammas[-1] > max(timed[1], 1):
+        found.append(
+            f"draft lengths were timed up to {timed[1]}; beyond, time is the fitted line's"
+        )
+    return found

@@ -1,0 +1,248 @@
+"""Planning on traces of drawn logits, whose every cycle can be decoded by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.traces import TOKENIZER, V, World
+from vocabtrim.core.counts import SpecialIds, TokenCounts
+from vocabtrim.core.counts_file import write_counts
+from vocabtrim.core.errors import TokenizerMismatch, VocabError
+from vocabtrim.core.latency import Latency
+from vocabtrim.core.latency_file import Latencies
+from vocabtrim.core.metrics import StepCost, mbsu
+from vocabtrim.core.pair_cost import PairCost
+from vocabtrim.core.trace import TraceError
+from vocabtrim.core.trace_file import write_trace
+from vocabtrim.pipeline.plan import plan_pair
+
+WORLD = World(2, texts=40)
+COST = PairCost(StepCost(1000, 130, 2000, 260), StepCost(330, 130, 560, 260), V, shared=True)
+FACTS = {"target": "big", "drafter": "small", "cost": COST.to_json()}
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "trace.safetensors"
+    write_trace(path, WORLD.trace(), inputs={}, options={}, facts=FACTS)
+    return path
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> Path:
+    return written_counts(tmp_path / "counts")
+
+
+def written_counts(path: Path, *, tokenizer: str = TOKENIZER, eos: tuple[int, ...] = ()) -> Path:
+    numbers = np.arange(V)[::-1] ** 2
+    found = TokenCounts(numbers, np.minimum(numbers, 3), 3, tokenizer, SpecialIds(eos=eos))
+    write_counts(path, found, inputs={}, options={}, facts={})
+    return path
+
+
+def latency(
+    *, row: float = 2e-3, verify: float = 0.02, batch: int = 1, noise: float = 0.0
+) -> Latency:
+    draft = {K: 0.001 + K * row for K in (4, V)}
+    return Latency(batch, draft, {1: verify, 2: verify * 1.1, 5: verify * 1.4}, 0.0005, noise)
+
+
+def latencies(*batches: Latency, **changes: Any) -> Latencies:
+    found = Latencies("big", "small", V, None, batches or (latency(),), {"threads": 1})
+    return replace(found, **changes)
+
+
+def test_every_point_is_decoding_over_time(trace: Path, counts: Path) -> None:
+    found = plan_pair([trace], counts, latency=latencies(), sizes=[4, 9], gammas=[1, 3], exact=True)
+    assert found.warnings == ()
+    assert (found.target, found.drafter, found.acceptance, found.time) == (
+        "big",
+        "small",
+        "trace",
+        "latency",
+    )
+    points = found.choice.points
+    # all rows are always there to compare with
+    assert [(one.K, one.gamma) for one in points] == [
+        (K, gamma) for K in (4, 9, V) for gamma in (1, 3)
+    ]
+    measured = latency()
+    for one in points:
+        decoded = WORLD.decode(np.arange(one.K), one.gamma)
+        pooled = sum(decoded[1:], decoded[0])
+        seconds = sum(
+            int(cycles) * measured.cycle(one.K, drafts)
+            for drafts, cycles in enumerate(pooled.drafted)
+        )
+        assert one.block_efficiency == pooled.block_efficiency
+        assert one.tokens_per_second == pytest.approx(pooled.tokens / seconds)
+        assert one.speedup == pytest.approx(pooled.tokens * measured.token() / seconds)
+        tau = one.block_efficiency
+        assert one.mbsu == pytest.approx(mbsu(tau, COST.c(one.K), one.gamma))
+        assert one.mbsu_read == pytest.approx(mbsu(tau, COST.c_read(one.K, one.gamma), one.gamma))
+        assert one.head_reads_per_cycle == one.gamma
+    assert found.choice.best == max(points, key=lambda one: one.speedup)
+    assert found.memory_delta_bytes == COST.memory_delta(found.choice.best.K)
+    assert found.by_mbsu == max(points, key=lambda one: one.mbsu or 0)
+
+
+def test_the_default_grid_is_all_of_the_trace(trace: Path, counts: Path) -> None:
+    points = plan_pair([trace], counts, latency=latencies()).choice.points
+    assert {one.gamma for one in points} == {1, 2, 3, 4}
+    assert {one.K for one in points} == {V}  # 13 ids are fewer than the smallest size
+
+
+@pytest.mark.parametrize(
+    ("measured", "advice", "said"),
+    [
+        (latency(row=1e-3), "trim", "times as fast as all 13 rows at γ ="),
+        (latency(row=1e-9, noise=0.3), "do not trim", "the best smaller vocabulary no more than"),
+        (latency(row=1e-2, verify=0.001), "do not speculate", "the best point, K = "),
+    ],
+)
+def test_advice_follows_the_machine(
+    trace: Path, counts: Path, measured: Latency, advice: str, said: str
+) -> None:
+    found = plan_pair([trace], counts, latency=latencies(measured), sizes=[2, 4], exact=True)
+    assert found.choice.advice == advice
+    (verdict,) = [line for line in found.lines() if line.startswith(f"{advice}:")]
+    assert said in verdict
+
+
+def test_a_larger_batch_can_end_it(trace: Path, counts: Path) -> None:
+    several = latencies(
+        latency(row=1e-3),
+        latency(row=1e-9, batch=4, noise=0.3),
+        latency(row=1e-2, verify=0.001, batch=16),
+    )
+    found = plan_pair([trace], counts, latency=several, sizes=[2, 4], exact=True)
+    assert [one.advice for one in found.batches] == ["trim", "do not trim", "do not speculate"]
+    assert (found.trimming_stops_at, found.speculation_stops_at) == (4, 16)
+    assert "trimming stops paying at batch 4 (of 1, 4, 16 measured)" in found.lines()
+    document = json.loads(json.dumps(found.to_json()))["plan"]
+    assert (document["trimming_stops_at"], document["speculation_stops_at"]) == (4, 16)
+    always = plan_pair(
+        [trace],
+        counts,
+        latency=latencies(latency(row=1e-3), latency(row=1e-3, batch=4)),
+        sizes=[4, 8],
+        exact=True,
+    )
+    assert always.trimming_stops_at is None
+    assert "trimming pays at every batch measured (1, 4)" in always.lines()
+
+
+def test_drift_to_each_domain_is_told_worst_first(trace: Path, counts: Path) -> None:
+    found = plan_pair([trace], counts, latency=latencies(), sizes=[4, 8], exact=True)
+    best, full, measured = found.choice.best, found.choice.full, latency()
+    assert {one.domain for one in found.drift} == {"even", "odd"}
+    assert found.drift[0].over_full <= found.drift[1].over_full
+    for one in found.drift:
+
+        def rate(K: int, gamma: int, domain: str = one.domain) -> tuple[float, float]:
+            decoded = WORLD.decode(np.arange(K), gamma)
+            inside = [
+                count
+                for text, count in zip(WORLD.texts, decoded, strict=True)
+                if text.domain == domain
+            ]
+            pooled = sum(inside[1:], inside[0])
+            seconds = sum(
+                int(cycles) * measured.cycle(K, drafts)
+                for drafts, cycles in enumerate(pooled.drafted)
+            )
+            return pooled.tokens / seconds, pooled.tokens / pooled.cycles
+
+        here, tau = rate(best.K, best.gamma)
+        assert one.block_efficiency == pytest.approx(tau)
+        assert one.full_block_efficiency == pytest.approx(rate(V, best.gamma)[1])
+        assert one.over_full == pytest.approx(here / rate(full.K, full.gamma)[0])
+        assert one.speedup == pytest.approx(here * measured.token())
+        own = max(rate(K, gamma)[0] for K in (4, 8, V) for gamma in (1, 2, 3, 4))
+        assert one.under_best == pytest.approx(here / own)
+        assert one.prompts == 20
+    assert found.lines()[-2].startswith(found.drift[0].domain)
+
+
+def test_parameters_instead_of_time_are_mbsu(trace: Path, counts: Path) -> None:
+    found = plan_pair([trace], counts, sizes=[4, 9], gammas=[2], exact=True)
+    assert found.time == "parameters"
+    for one in found.choice.points:
+        assert one.tokens_per_second is None
+        # cycles near the end of a budget draft less, which MBSU does not know
+        assert one.mbsu is not None
+        assert one.mbsu <= one.speedup < one.mbsu * 1.1
+    assert "parameters alone" in found.lines()[0]
+    without = {"target": "big", "drafter": "small"}
+    write_trace(trace, WORLD.trace(), inputs={}, options={}, facts=without, force=True)
+    with pytest.raises(TraceError, match="nothing to take time from"):
+        plan_pair([trace], counts)
+
+
+def test_traces_are_read_together(trace: Path, counts: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_trace(other, World(9, texts=6).trace(), inputs={}, options={}, facts=FACTS)
+    both = plan_pair([trace, other], counts, latency=latencies(), sizes=[8], exact=True)
+    assert both.prompts == 46
+    write_trace(other, World(9).trace(3), inputs={}, options={}, facts=FACTS, force=True)
+    with pytest.raises(TraceError, match="cannot be read as one"):
+        plan_pair([trace, other], counts, latency=latencies())
+
+
+def test_without_a_trace_it_is_a_bound(trace: Path, counts: Path) -> None:
+    found = plan_pair([], counts, latency=latencies(), sizes=[4, 8], gammas=[1, 4], exact=True)
+    assert found.acceptance == "bound"
+    assert any("this is a bound" in one for one in found.warnings)
+    assert "at most" in found.lines()[0]
+    numbers = np.arange(V)[::-1] ** 2
+    for one in found.choice.points:
+        outside = numbers[one.K :].sum() / numbers.sum()
+        ceiling = one.gamma + 1 if outside == 0 else min(one.gamma + 1, 1 / outside)
+        assert one.block_efficiency == pytest.approx(ceiling, rel=0.02)
+    assert found.drift == ()
+    assert found.memory_delta_bytes is None
+
+
+def test_open_positions_are_refused_and_said(trace: Path, counts: Path) -> None:
+    given = {"latency": latencies(), "sizes": [1, 2, 5], "exact": True}
+    whole = plan_pair([trace], counts, **given)  # type: ignore[arg-type]
+    write_trace(trace, WORLD.trace(1), inputs={}, options={}, facts=FACTS, force=True)
+    found = plan_pair([trace], counts, **given)  # type: ignore[arg-type]
+    (said,) = [one for one in found.warnings if "taken as refused" in one]
+    assert "K = 1, 2, 5 and" in said
+    pairs = list(zip(found.choice.points, whole.choice.points, strict=True))
+    assert all(one.block_efficiency <= other.block_efficiency for one, other in pairs)
+    assert any(one.block_efficiency < other.block_efficiency for one, other in pairs)
+    # of all ids nothing is open
+    assert found.choice.full == whole.choice.full
+
+
+def test_what_was_not_timed_is_said(trace: Path, counts: Path) -> None:
+    short = Latency(1, {8: 0.01, 9: 0.011}, {1: 0.02, 2: 0.021}, 0.0)
+    found = plan_pair([trace], counts, latency=latencies(short), sizes=[4], exact=True)
+    assert any("timed for K = 8 to 9" in one for one in found.warnings)
+    assert any("timed up to 1" in one for one in found.warnings)
+    other = latencies(target="another")
+    named = plan_pair([trace], counts, latency=other, sizes=[4], exact=True).warnings
+    assert any("taken for the same pair" in one for one in named)
+
+
+def test_what_cannot_be_planned_is_refused(trace: Path, counts: Path, tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="14 ids"):
+        plan_pair([trace], counts, latency=latencies(V=14))
+    with pytest.raises(TraceError, match="1 or more, found 0"):
+        plan_pair([trace], counts, latency=latencies(), gammas=[0, 1])
+    with pytest.raises(TraceError, match="draft lengths 0 to 4, asked for 9"):
+        plan_pair([trace], counts, latency=latencies(), gammas=[9])
+    two = written_counts(tmp_path / "two", eos=(1, 2))
+    with pytest.raises(VocabError, match="no room for the 2 ids"):
+        plan_pair([trace], two, latency=latencies(), sizes=[1], exact=True)
+    other = written_counts(tmp_path / "o", tokenizer="sha256:" + "1" * 64)
+    with pytest.raises(TokenizerMismatch):
+        plan_pair([trace], other, latency=latencies())
