@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.clean_drafters import specforge
+from tests.clean_drafters import specforge, trimmed_lm
 from tests.cli.conftest import Command
 from vocabtrim.pipeline.export import forms
 
@@ -53,6 +53,20 @@ def test_a_drafter_for_an_engine(vocabtrim: Command, tmp_path: Path) -> None:
     result = json.loads((tmp_path / "r.json").read_text())["export"]
     assert result["command"] in outcome.out
     assert result["level"] == "served"
-    refused = vocabtrim("export", drafter, "--to", "transformers", "-o", tmp_path / "x")
+    other = trimmed_lm(tmp_path / "e")
+    refused = vocabtrim("export", other, "--to", "sglang", "-o", tmp_path / "x")
     assert refused.code == 2
-    assert "transformers takes no drafters of the family eagle3" in refused.err
+    assert "sglang takes no drafters of the family independent" in refused.err
+
+
+def test_names_may_be_written_as_their_makers_do(vocabtrim: Command, tmp_path: Path) -> None:
+    outcome = vocabtrim("export", specforge(tmp_path / "d"), "--to", "vLLM", "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_drafter_has_no_list_until_one_is_made(vocabtrim: Command, tmp_path: Path) -> None:
+    drafter = specforge(tmp_path / "d")
+    outcome = vocabtrim("export", drafter, "--to", "ids-json", "-o", tmp_path / "ids.json")
+    assert outcome.code == 2
+    assert "is a directory" in outcome.err
+    assert "`vocabtrim select --ids` makes one" in outcome.err

@@ -136,7 +136,7 @@ def count(
             strict=strict,
             restart=restart,
             force=force,
-            progress=_told(advance),
+            progress=told(advance),
             notice=console.talk,
         )
     _show(console, result)
@@ -150,7 +150,7 @@ def _show(console: Console, result: CountResult) -> None:
     console.result(result.to_json())
 
 
-def _told(advance: Advance) -> Callable[[Progress], None]:
+def told(advance: Advance) -> Callable[[Progress], None]:
     """Return what tells a bar, or lines, how far the count is."""
 
     def tell(progress: Progress) -> None:

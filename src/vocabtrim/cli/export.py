@@ -45,6 +45,9 @@ def export(
             metavar="COMMAND", help="Runs llama.cpp's convert_hf_to_gguf.py, for llama.cpp."
         ),
     ] = None,
+    gamma: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Draft length, in the command that serves it.")
+    ] = 3,
     json: Json = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -70,6 +73,7 @@ def export(
         target=target,
         unproven=unproven,
         converter=converter,
+        gamma=gamma,
         force=force,
     )
     for warning in result.warnings:

@@ -20,15 +20,19 @@ from vocabtrim.cli.count import count
 from vocabtrim.cli.demo import demo
 from vocabtrim.cli.eval import evaluate
 from vocabtrim.cli.export import export
+from vocabtrim.cli.fit import fit
 from vocabtrim.cli.generate import generate
 from vocabtrim.cli.inspect import inspect
+from vocabtrim.cli.plan import plan
 from vocabtrim.cli.plugins import engines, families, rules, sources
 from vocabtrim.cli.replay import replay
 from vocabtrim.cli.select import select
+from vocabtrim.cli.sweep import sweep
 from vocabtrim.cli.trace import trace
 from vocabtrim.cli.trim import trim
 from vocabtrim.core.errors import MissingExtra, VocabtrimError
 
+ALL = "All at once"
 WORK = "The work, in order"
 LOOK = "Look at things"
 
@@ -73,6 +77,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 fine, 1 a fault of ours or of the machine, 2 bad input, "
     "3 a difference or fault found, 4 finished in part (run again), 130 interrupted.",
 )
+app.command(rich_help_panel=ALL)(fit)
+app.command(rich_help_panel=ALL)(demo)
 app.command(rich_help_panel=WORK)(count)
 app.command(rich_help_panel=WORK)(generate)
 app.command(rich_help_panel=WORK)(select)
@@ -81,9 +87,10 @@ app.command(rich_help_panel=WORK)(check)
 app.command("eval", rich_help_panel=WORK)(evaluate)
 app.command(rich_help_panel=WORK)(trace)
 app.command(rich_help_panel=WORK)(replay)
+app.command(rich_help_panel=WORK)(plan)
 app.command(rich_help_panel=WORK)(export)
 app.command(cls=EngineCommand, rich_help_panel=WORK)(bench)
-app.command(rich_help_panel=LOOK)(demo)
+app.command(rich_help_panel=WORK)(sweep)
 app.command(rich_help_panel=LOOK)(inspect)
 app.command(rich_help_panel=LOOK)(engines)
 app.command(rich_help_panel=LOOK)(families)

@@ -29,6 +29,10 @@ from vocabtrim.tensors.eagle3_layout import Counting
 ENGINES = Registry("vocabtrim.engines", "engine", beside=frozenset({"base", "openai", "serving"}))
 
 
+GAMMA = 3
+"""Tokens drafted in a cycle, where nobody says."""
+
+
 class Level(StrEnum):
     """How far it is proven that an engine drafts with something."""
 
@@ -138,20 +142,27 @@ class Engine(Protocol):
         """
         ...
 
-    def command(self, output: Path, target: str, cell: Cell) -> str:
-        """Return the command that serves it, to be pasted into a shell."""
+    def command(self, output: Path, target: str, cell: Cell, *, gamma: int = GAMMA) -> str:
+        """Return the command that serves it, to be pasted into a shell.
+
+        Args:
+            output: What was exported.
+            target: The target, as the engine takes it.
+            cell: As what.
+            gamma: Tokens drafted in a cycle.
+        """
         ...
 
 
 def engine_named(name: str) -> Engine:
-    """Return an engine by its name or by its key: "llama.cpp" or "llama_cpp".
+    """Return an engine by its name or by its key, in any case: "llama.cpp" or "llama_cpp".
 
     Raises:
         PluginError: There is none of that name; names those there are.
     """
     engines: dict[str, Engine] = ENGINES.load_all()
     for key, engine in engines.items():
-        if name in (key, engine.name):
+        if name.casefold() in (key, engine.name):
             return engine
     names = ", ".join(engine.name for engine in engines.values())
     raise PluginError(f"no engine is called {name!r}; there are {names}")

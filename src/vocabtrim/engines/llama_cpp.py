@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from vocabtrim.core.errors import CheckpointError
-from vocabtrim.engines.base import Cell, Container, Level, ReadBack
+from vocabtrim.engines.base import GAMMA, Cell, Container, Level, ReadBack
 from vocabtrim.tensors.eagle3_layout import Counting
 from vocabtrim.tensors.gguf_drafter import OUTPUT
 from vocabtrim.tensors.gguf_model import open_gguf
 from vocabtrim.tensors.head_source import D2T
 
-DRAFT_TOKENS = 3
 FEATURES = 3
 PATCH = "needs llama.cpp's open pull request 29143: the stock loader asks for V rows"
 
@@ -72,11 +71,11 @@ class LlamaCpp:
                 )
         return ReadBack(ids, None if head is None else head.shape[0], layers)
 
-    def command(self, output: Path, target: str, cell: Cell) -> str:
+    def command(self, output: Path, target: str, cell: Cell, *, gamma: int = GAMMA) -> str:
         """Return the command that serves it; the target is a GGUF file too."""
         words = ["llama-server", "-m", target, "-md", str(output)]
         kind = {"eagle3": "draft-eagle3", "dflash": "draft-dflash", "mtp": "draft-mtp"}
-        words += ["--spec-type", kind[cell.family], "--spec-draft-n-max", str(DRAFT_TOKENS)]
+        words += ["--spec-type", kind[cell.family], "--spec-draft-n-max", str(gamma)]
         return shlex.join(words)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from vocabtrim.core.errors import CheckpointError
-from vocabtrim.engines.base import Cell, Container, Level, ReadBack, head_rows, offset_ids
+from vocabtrim.engines.base import GAMMA, Cell, Container, Level, ReadBack, head_rows, offset_ids
 from vocabtrim.tensors.checkpoint import Checkpoint
 from vocabtrim.tensors.eagle3_layout import FEATURE_KEY, NESTED_CONFIG, Counting
 from vocabtrim.tensors.head_source import D2T, HEAD_WEIGHT
@@ -86,14 +86,14 @@ class Sglang:
             rows = head_rows(shape, stated, None if ids is None else ids.size, output)
         return ReadBack(ids, rows, _layers(drafter.config))
 
-    def command(self, output: Path, target: str, cell: Cell) -> str:
+    def command(self, output: Path, target: str, cell: Cell, *, gamma: int = GAMMA) -> str:
         """Return the command that serves it."""
         words = ["python", "-m", "sglang.launch_server", "--model-path", target]
         words += ["--speculative-algorithm", _ALGORITHM[cell.family]]
         if cell.family != "mtp":
             words += ["--speculative-draft-model-path", str(output)]
-        words += ["--speculative-num-steps", "3", "--speculative-eagle-topk", "1"]
-        words += ["--speculative-num-draft-tokens", "4"]
+        words += ["--speculative-num-steps", str(gamma), "--speculative-eagle-topk", "1"]
+        words += ["--speculative-num-draft-tokens", str(gamma + 1)]
         if cell.container is Container.ID_LIST:
             words += ["--speculative-token-map", str(output / ID_LIST_FILE)]
         return shlex.join(words)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vocabtrim.core.errors import PluginError
 from vocabtrim.core.vocab_file import read_vocab
-from vocabtrim.engines.base import ENGINES, Engine
+from vocabtrim.engines.base import ENGINES, GAMMA, Engine
 from vocabtrim.pipeline.export_engine import export_to_engine
 from vocabtrim.pipeline.export_request import ExportResult, Request
 from vocabtrim.tensors.id_writer import Form as ListForm
@@ -43,6 +43,7 @@ def export(
     target: str | None = None,
     unproven: bool = False,
     converter: str | None = None,
+    gamma: int = GAMMA,
     force: bool = False,
 ) -> ExportResult:
     """Write something of ours in another form.
@@ -55,6 +56,7 @@ def export(
         target: The target, where the drafter cannot be converted without it.
         unproven: Write also what no test has loaded into the engine.
         converter: For llama.cpp, the command that runs its converter.
+        gamma: Draft length of the command that serves it.
         force: Replace what exists.
 
     Raises:
@@ -66,10 +68,12 @@ def export(
         OutputExists: A file is there and `force` is not given.
         EnvironmentFailure: The disk is full, or a converter cannot be run.
     """
-    known = forms()
+    known, form = forms(), form.casefold()
     if form not in known:
         raise PluginError(f"nothing is exported to {form!r}; there are {', '.join(known)}")
-    return known[form].write(Request(str(source), output, target, unproven, converter, force))
+    return known[form].write(
+        Request(str(source), output, target, unproven, converter, force, gamma)
+    )
 
 
 def forms() -> Mapping[str, Form]:

@@ -73,7 +73,18 @@ def export_to_engine(engine: Engine, request: Request) -> ExportResult:
     """
     refuse_existing(request.output, force=request.force)
     source = open_source(gguf_drafter(request.source) or locate(request.source))
-    cell = _allowed(engine, source, unproven=request.unproven)
+    cell = allowed_cell(engine, source, unproven=request.unproven)
+    if cell.container is Container.ID_LIST and source.vocab.is_full:
+        raise CheckpointError(
+            "it drafts over all ids, so there is no list to write: trim it first",
+            path=source.path,
+        )
+    if source.plugin is not None and source.plugin.sidecar and source.vocab.is_full:
+        raise CheckpointError(
+            f"it is a target that drafts over all its ids, which {engine.name} serves as it is: "
+            "trim it first",
+            path=source.path,
+        )
     if cell.container is Container.GGUF:
         with atomic_file(request.output, force=request.force) as file:
             _write_gguf(engine, source, file, request)
@@ -98,7 +109,9 @@ def export_to_engine(engine: Engine, request: Request) -> ExportResult:
         V=source.vocab.vocab_size,
         tokenizer=source.tokenizer,
         level=cell.level.value,
-        command=engine.command(request.output, _served(request.target, cell), cell),
+        command=engine.command(
+            request.output, _served(request.target, cell), cell, gamma=request.gamma
+        ),
         warnings=(f"{engine.name}: {cell.note}",) if cell.note else (),
     )
 
@@ -115,8 +128,13 @@ def _served(name: str | None, cell: Cell) -> str:
     return str(BUILT_IN[name]()) if name in BUILT_IN else name
 
 
-def _allowed(engine: Engine, source: ExportSource, *, unproven: bool) -> Cell:
-    """Return the cell to be written.
+def allowed_cell(engine: Engine, source: ExportSource, *, unproven: bool) -> Cell:
+    """Return what an engine is given of a drafter, trimmed or to be trimmed.
+
+    Args:
+        engine: Who is to draft with it.
+        source: The drafter.
+        unproven: Whether what no test has loaded into the engine will do.
 
     Raises:
         CheckpointError: The engine takes no such drafter.
@@ -135,11 +153,6 @@ def _allowed(engine: Engine, source: ExportSource, *, unproven: bool) -> Cell:
             f"that {engine.name} drafts with {source.family} in {cell.container.value} is known "
             "by reading its source only: give --unproven to write it nevertheless"
             + (f" ({cell.note})" if cell.note else "")
-        )
-    if cell.container is Container.ID_LIST and source.vocab.is_full:
-        raise CheckpointError(
-            "it drafts over all ids, so there is no list to write: trim it first",
-            path=source.path,
         )
     return cell
 

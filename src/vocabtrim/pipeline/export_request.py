@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vocabtrim.engines.base import GAMMA
+
 
 @dataclass(frozen=True)
 class Request:
@@ -22,6 +24,7 @@ class Request:
         unproven: Write also what no test has loaded into the engine.
         converter: The command that runs llama.cpp's converter.
         force: Replace what exists.
+        gamma: Draft length of the command that serves it.
     """
 
     source: str
@@ -30,6 +33,7 @@ class Request:
     unproven: bool = False
     converter: str | None = None
     force: bool = False
+    gamma: int = GAMMA
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class ExportResult:
         """Return the result as lines for a reader."""
         level = "" if self.level is None else f"  ({self.level})"
         written = [
-            f"{self.form:<10}{self.K:,} of {self.V:,} ids  →  {output}{level}"
+            f"{self.form + ' ':<10}{self.K:,} of {self.V:,} ids  →  {output}{level}"
             for output in self.outputs
         ]
         return written if self.command is None else [*written, self.command]

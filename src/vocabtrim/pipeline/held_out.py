@@ -117,7 +117,7 @@ def read_held_out(
                     found.append(one)
                 else:
                     skipped.append(one)
-    encoded, warnings = _encoded(found, tokenizer, role)
+    encoded, warnings = encoded_documents(found, tokenizer, role)
     if not any(ids.size for ids in encoded):
         names = ", ".join(file.name for file in files)
         raise CalibrationError(f"there is no held-out token in {names}{_because(skipped)}")
@@ -154,10 +154,16 @@ def _counted_files(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield str(name), str(digest)
 
 
-def _encoded(
+def encoded_documents(
     found: Sequence[Document], tokenizer: Tokenizer, role: str
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
-    """Return the ids of each document that count, and warnings."""
+    """Return the ids of each document that count, as `count` has them, and warnings.
+
+    Args:
+        found: Documents of a source.
+        tokenizer: Encodes text and conversations; ids are taken as they are.
+        role: Whose turns of a conversation count.
+    """
     warnings = Counter(one.warning for one in found if one.warning)
     chats = [one.content for one in found if isinstance(one.content, Conversation)]
     of_chats = iter(ChatEncoder(tokenizer, role).encode_batch(chats) if chats else ())

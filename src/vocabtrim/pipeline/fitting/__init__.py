@@ -1,0 +1,1 @@
+"""What `vocabtrim fit` is made of; see `pipeline/fit.py`."""
