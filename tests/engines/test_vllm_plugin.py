@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.engines.plugged import ROOT, built_wheel, installed, run, served
-from tests.tiny import edit, numbers, raw_tensors
+from tests.tiny import RawTensor, edit, numbers, raw_tensors
 from tools.engines import PARTS, vllm_python
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.pipeline.export import export
@@ -108,6 +108,14 @@ def exported(toy: Path, kept: DraftVocab, tmp_path_factory: pytest.TempPathFacto
     return place / "out"
 
 
+def matrix(raw: RawTensor) -> np.ndarray[Any, Any]:
+    """Return a stored matrix in float32, exactly."""
+    values = numbers(raw)
+    if raw[0] == "BF16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
+
+
 def permuted(export_: Path, head: np.ndarray[Any, Any], out: Path) -> Path:
     """Write an export over all ids, in an order of chance."""
     order = np.random.default_rng(1).permutation(head.shape[0])
@@ -122,7 +130,7 @@ def permuted(export_: Path, head: np.ndarray[Any, Any], out: Path) -> Path:
 def test_prediction_layers_over_all_ids_in_another_order_draft_the_same(
     toy: Path, site: Path, exported: Path, stock: dict[str, Any], tmp_path: Path
 ) -> None:
-    head = numbers(raw_tensors(toy)["lm_head.weight"])
+    head = matrix(raw_tensors(toy)["lm_head.weight"])
     drafter = permuted(exported, head, tmp_path / "all")
     # rows of V logits, not the best alone: what sampling needs
     found = served(toy_job(toy, drafter), site, tmp_path / "log")
@@ -222,7 +230,7 @@ def lm_stock(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def test_an_lm_over_all_ids_in_another_order_drafts_the_same(
     site: Path, lm_exported: Path, lm_stock: dict[str, Any], tmp_path: Path
 ) -> None:
-    head = numbers(raw_tensors(demo_drafter("lm"))["model.embed_tokens.weight"])
+    head = matrix(raw_tensors(demo_drafter("lm"))["model.embed_tokens.weight"])
     drafter = permuted(lm_exported, head, tmp_path / "all")
     found = served(lm_job(drafter, speculative=BEST), site, tmp_path / "log")
     assert found["ids"] == lm_stock["ids"]
@@ -312,7 +320,7 @@ def test_eagle_1(site: Path, tmp_path: Path) -> None:
     kept = DraftVocab.from_ids(sorted({*sorted(said)[::2], 0, 255}), 256)
     trim(drafter, kept, tmp_path / "less", target=target, family="eagle")
     export(tmp_path / "less", "vllm", tmp_path / "out", target=str(target))
-    head = numbers(raw_tensors(target)["lm_head.weight"])
+    head = matrix(raw_tensors(target)["lm_head.weight"])
     everything = permuted(tmp_path / "out", head, tmp_path / "all")
     same = served(
         job | {"drafter": str(everything), "speculative": BEST}, site, tmp_path / "all.log"

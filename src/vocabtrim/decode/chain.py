@@ -6,8 +6,8 @@ rule of `decode/accept.py` accepts, take the rest back (Leviathan et al.,
 pass. Greedy, the output is the target's own greedy text; sampled, it has the
 target's own distribution. Texts are decoded side by side, and each keeps as many
 drafts as it may. Conventions of counting are those of `core/metrics.py`: the
-prefill is no cycle, a cycle with R tokens left drafts min(gamma, R - 1), and an
-accepted EOS ends its cycle.
+prefill is no cycle, a cycle with R tokens left drafts min(gamma, R - 1), fewer where
+the drafter may end a draft, and an accepted EOS ends its cycle.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def test_the_nearest_container_comes_first() -> None:
     assert found is not None
     assert found.container is Container.FLAT
     assert cell_of(vllm, "eagle3", [Container.GGUF]) is None
-    assert cell_of(vllm, "eagle", both) is None
+    assert cell_of(vllm, "dflash", both) is None
 
 
 def test_reading_proves_nothing() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.fitting import V, write_pair, write_traffic
-from tests.tiny import edit, raw_tensors
+from tests.tiny import edit, raw_tensors, tiny_lm
 from tests.tiny_tokenizer import write_tokenizer
 from vocabtrim.core.counts_file import read_counts
 from vocabtrim.core.errors import (
@@ -116,8 +116,9 @@ class TestRefusedBeforeCounting:
             fit(replace(asked, engine="triton"))
 
     def test_an_engine_that_takes_no_such_drafter(self, asked: Fit) -> None:
-        with pytest.raises(CheckpointError, match="transformers takes no drafters of the family"):
-            fit(replace(asked, engine="transformers"))
+        lm = tiny_lm(asked.output.parent / "lm", vocab_size=V, hidden=32)
+        with pytest.raises(CheckpointError, match="sglang takes no drafters of the family ind"):
+            fit(replace(asked, drafter=str(lm), engine="sglang"))
 
     def test_a_converter_that_is_not_there(
         self, asked: Fit, monkeypatch: pytest.MonkeyPatch

@@ -32,7 +32,9 @@ ASKED_S = 60.0
 OLDEST = (0, 10)
 """The first whose counters and whose options for drafting are those used here."""
 
-METHODS: Mapping[str, str] = MappingProxyType({"eagle3": "eagle3", "independent": "draft_model"})
+METHODS: Mapping[str, str] = MappingProxyType(
+    {"eagle3": "eagle3", "eagle": "eagle", "independent": "draft_model", "mtp": "mtp"}
+)
 COUNTERS = CounterNames(
     tokens="vllm:generation_tokens_total",
     drafts="vllm:spec_decode_num_drafts_total",

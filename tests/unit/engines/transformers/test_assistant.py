@@ -176,7 +176,7 @@ def test_a_vocabulary_that_is_padded_otherwise() -> None:
         {"sequence_bias": {(50,): -9.0, (7,): 9.0}},
         {"prefix_allowed_tokens_fn": lambda _batch, ids: [(int(ids[-1]) + 1) % 90 + 3]},
     ],
-    ids=str,
+    ids=",".join,
 )
 @pytest.mark.parametrize("size", [1, 20])
 def test_every_filter_and_processor_of_generate(options: dict[str, Any], size: int) -> None:

@@ -109,7 +109,7 @@ def test_the_demo_pair(demo_cache: Path, name: str) -> None:
         {"renormalize_logits": True},
         {"prefix_allowed_tokens_fn": lambda _batch, ids: [(int(ids[-1]) * 7 + 3) % V, 50]},
     ],
-    ids=str,
+    ids=",".join,
 )
 def test_what_shapes_logits_shapes_ours(options: dict[str, Any]) -> None:
     expected = plain(MODEL, **options)

@@ -75,7 +75,10 @@ def test_a_line_names_check_cause_and_readers() -> None:
         "name": "n",
         "severity": "fault",
         "what": "it",
-        "effects": [{"reader": "vllm", "what": "stops"}, {"reader": "sglang", "what": "drafts"}],
+        "effects": [
+            {"reader": "vllm", "kind": "refuses", "what": "stops"},
+            {"reader": "sglang", "kind": "wrong", "what": "drafts"},
+        ],
     }
 
 
