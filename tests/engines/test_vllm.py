@@ -40,7 +40,12 @@ def decoded(drafter: Path | None, log: Path) -> dict[str, Any]:
         "gamma": GAMMA if drafter is not None else 0,
     }
     script = Path(__file__).with_name("vllm_run.py")
-    quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    quiet = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
     room = {"VLLM_CPU_KVCACHE_SPACE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
     with log.open("wb") as stream:
         done = subprocess.run(
