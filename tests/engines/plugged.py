@@ -70,7 +70,12 @@ def run(job: dict[str, Any], site: Path | None, log: Path) -> subprocess.Complet
     if not PARTS["vllm"].complete:
         pytest.skip("vllm is not there: run `make engines`")
     script = Path(__file__).with_name("vllm_run.py")
-    quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    quiet = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
     room = {"VLLM_CPU_KVCACHE_SPACE": "1", "CUDA_VISIBLE_DEVICES": ""}
     path = {"PYTHONPATH": "" if site is None else str(site)}
     with log.open("wb") as stream:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tools.engines import PARTS, vllm_python
+from tests.engines.plugged import served
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.built_in import demo_drafter, demo_target
@@ -29,9 +26,7 @@ FLOOR = 0.1
 
 
 def decoded(drafter: Path | None, log: Path) -> dict[str, Any]:
-    """Decode in vLLM's environment; skip without it."""
-    if not PARTS["vllm"].complete:
-        pytest.skip("vllm is not there: run `make engines`")
+    """Decode in vLLM's environment, which has none of ours; skip without it."""
     job = {
         "target": str(demo_target()),
         "drafter": None if drafter is None else str(drafter),
@@ -39,25 +34,7 @@ def decoded(drafter: Path | None, log: Path) -> dict[str, Any]:
         "tokens": TOKENS,
         "gamma": GAMMA if drafter is not None else 0,
     }
-    script = Path(__file__).with_name("vllm_run.py")
-    quiet = {
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    room = {"VLLM_CPU_KVCACHE_SPACE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
-    with log.open("wb") as stream:
-        done = subprocess.run(
-            [str(vllm_python()), str(script), json.dumps(job)],
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            env=os.environ | quiet | room,
-            check=False,
-        )
-    assert done.returncode == 0, log.read_text(errors="replace")[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return served(job, None, log)
 
 
 @pytest.fixture(scope="module")
