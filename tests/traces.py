@@ -92,9 +92,19 @@ class World:
 
     def decode(self, ids: NDArray[np.int64], gamma: int) -> list[AcceptCounts]:
         """Decode each text as a decoder would, drafting the best id of `ids`."""
+        return [AcceptCounts.of_cycles(gamma, one) for one, _ in self._decode(ids, gamma)]
+
+    def made(self, ids: NDArray[np.int64], gamma: int) -> NDArray[np.int64]:
+        """Return [texts, γ + 1] the cycles that drafted j tokens, whether they count or not."""
+        made = [np.bincount(one, minlength=gamma + 1) for _, one in self._decode(ids, gamma)]
+        return np.array(made)
+
+    def _decode(
+        self, ids: NDArray[np.int64], gamma: int
+    ) -> list[tuple[list[tuple[int, int, int]], NDArray[np.int64]]]:
         results = []
         for text, logits in zip(self.texts, self.logits, strict=True):
-            emitted, cycles = 1, []
+            emitted, cycles, made = 1, [], []
             while emitted < text.tokens.size:
                 room = min(gamma, text.budget - emitted - 1)
                 accepted = 0
@@ -106,6 +116,7 @@ class World:
                 ended = emitted + accepted == text.tokens.size
                 new = accepted if ended else accepted + 1
                 cycles.append((accepted if ended else room, accepted, new))
+                made.append(room)
                 emitted += new
-            results.append(AcceptCounts.of_cycles(gamma, cycles))
+            results.append((cycles, np.array(made, dtype=np.int64)))
         return results

@@ -13,7 +13,7 @@ def test_numbers(text: str, found: list[int]) -> None:
     assert numbers(text, "--gamma") == found
 
 
-@pytest.mark.parametrize("text", ["", "x", "1,,2", "1-", "-2"])
+@pytest.mark.parametrize("text", ["", "x", "1,,2", "1-", "-2", "8-1"])
 def test_what_is_no_number_is_named(text: str) -> None:
     with pytest.raises(NumbersError, match="--gamma takes numbers"):
         numbers(text, "--gamma")

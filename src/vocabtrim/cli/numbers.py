@@ -22,7 +22,10 @@ def numbers(text: str, option: str) -> list[int]:
     try:
         for part in text.split(","):
             first, dash, last = part.partition("-")
-            found += range(int(first), int(last) + 1) if dash else [int(first)]
+            some = range(int(first), int(last) + 1) if dash else [int(first)]
+            if not some:
+                raise ValueError(part)
+            found += some
     except ValueError as fault:
         raise NumbersError(
             f"{option} takes numbers with commas, or a range as 1-8, found {text!r}"

@@ -4,9 +4,9 @@ A cycle of speculative decoding drafts γ tokens one after another, lets the
 target read them and the token before in one pass, and does the rest: commits,
 fuses features, chooses. What was measured stands; between two numbers of tokens,
 or two K, it is interpolated, for kernels and caches change from one to the next;
-beyond them it is a line: a draft step in K, for its head is K rows, a target pass
-in its tokens. How far draft steps leave their line, or the noise where that is
-larger, is what a prediction is worth.
+beyond them it goes on as a line does: a draft step in K, for its head is K rows, a
+target pass in its tokens. How far draft steps leave their line, or the noise where
+that is larger, is what a prediction is worth.
 
 Where only whole cycles were timed, as an engine does it, `Latency.of_cycles`
 finds parts that explain them.
@@ -14,6 +14,7 @@ finds parts that explain them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -97,6 +98,11 @@ class Latency:
             raise LatencyError(
                 "latencies need a batch size, a draft step, and a target pass of one token"
             )
+        times = [*self.draft.values(), *self.verify.values()]
+        if not all(0 < one < math.inf for one in times) or not math.isfinite(self.commit):
+            raise LatencyError("latencies need times above 0 seconds")
+        if min(*self.draft, *self.verify) < 1 or not math.isfinite(self.noise):
+            raise LatencyError("latencies need sizes and numbers of tokens of 1 or more")
 
     @classmethod
     def of_cycles(
@@ -139,7 +145,8 @@ class Latency:
         found, *_ = np.linalg.lstsq(parts / scale / seconds[:, None], np.ones_like(seconds))
         base, step, row = (float(one) for one in found / scale)
         draft = {K: row * K + (0.0 if one_step else step) for K in sizes}
-        verify = {g + 1: base + step * g for g in gammas} if one_step else {2: base}
+        passes = sorted({1, *gammas})
+        verify = {g + 1: base + (step * g if one_step else 0.0) for g in passes}
         if min(*draft.values(), *verify.values()) <= 0:
             raise LatencyError(
                 "the times of these cycles do not grow with K and γ as cycles do: measure more"
@@ -153,10 +160,14 @@ class Latency:
         return Line.through(self.draft)
 
     @cached_property
+    def several(self) -> dict[int, float]:
+        """Tokens to seconds of the passes that verify drafts, by tokens."""
+        return {tokens: self.verify[tokens] for tokens in sorted(self.verify) if tokens > 1}
+
+    @cached_property
     def verify_line(self) -> Line:
-        """Seconds of a target pass over its tokens, of two and more."""
-        several = {tokens: seconds for tokens, seconds in self.verify.items() if tokens > 1}
-        return Line.through(several or self.verify)
+        """Seconds of a target pass over its tokens, of two and more where those are several."""
+        return Line.through(self.several if len(self.several) > 1 else self.verify)
 
     @property
     def error(self) -> float:
@@ -180,8 +191,8 @@ class Latency:
         """Return seconds of a target pass of so many tokens a text."""
         if tokens == 1:
             return self.verify[1]
-        several = {count: seconds for count, seconds in self.verify.items() if count > 1}
-        return _between(several, tokens, self.verify_line)
+        beyond_one = bool(self.several) and tokens >= min(self.several)
+        return _between(self.several if beyond_one else self.verify, tokens, self.verify_line)
 
     def drafting(self, size: int) -> float:
         """Return seconds of a draft step over K ids."""
@@ -232,8 +243,13 @@ class Latency:
 
 
 def _between(points: Mapping[int, float], value: int, line: Line) -> float:
-    """Return what was measured, interpolated between points, the line's beyond them."""
+    """Return what was measured, interpolated; beyond all points with the line's slope.
+
+    More never takes less, nor does less take less than its share of the least.
+    """
     known = sorted(points)
-    if not known or not known[0] <= value <= known[-1]:
-        return line.at(value)
-    return float(np.interp(value, known, [points[one] for one in known]))
+    slope = max(line.slope, 0.0)
+    least, measured = known[0], [points[one] for one in known]
+    if value < least:
+        return max(measured[0] - slope * (least - value), measured[0] * value / least)
+    return float(np.interp(value, known, measured)) + slope * max(value - known[-1], 0)

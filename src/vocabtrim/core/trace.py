@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,9 @@ class Trace:
             or not 1 <= self.width <= self.vocab_size
         ):
             raise TraceError("a trace needs a draft length and a candidate at least")
+        self._check_ids()
+        if any(not (0 <= row < rows and 0 <= depth < depths) for row, depth in self.above):
+            raise TraceError("the trace names ids at positions that it does not have")
         known = self.target_rank >= 0
         if not np.array_equal(known, self._inside_text(depths)):
             raise TraceError("the trace's ranks end elsewhere than its texts")
@@ -131,6 +135,15 @@ class Trace:
         inside = known & (self.target_rank < self.width)
         if (named[inside] != self.wanted[inside]).any():
             raise TraceError("the trace's ranks do not lead to the texts' own tokens")
+
+    def _check_ids(self) -> None:
+        vectors: list[NDArray[Any]] = [self.candidates, *self.above.values()]
+        if self.head_ids is not None:
+            vectors.append(self.head_ids)
+        for ids in vectors:
+            whole = np.issubdtype(ids.dtype, np.signedinteger)
+            if not whole or (ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size):
+                raise TraceError(f"the trace names ids that are none of {self.vocab_size}")
 
     @cached_property
     def ranked(self) -> NDArray[np.bool_]:

@@ -28,9 +28,12 @@ from vocabtrim.core.vocab import rounded_rows
 from vocabtrim.pipeline.planning import BatchPlan, Drift, PlannedPoint, PlanResult
 from vocabtrim.pipeline.replay import nested_of
 from vocabtrim.pipeline.select import KeepIds
-from vocabtrim.replay.plan import Point, bound, plan, point, surface
+from vocabtrim.replay.plan import Plan, Point, bound, plan, point, surface
 from vocabtrim.replay.replay import Replayed
 from vocabtrim.rules.base import Evidence
+
+PAIR_FACTS = ("target", "drafter", "cost")
+"""What traces that are read as one have in common."""
 
 SMALLEST = 256
 """Of the sizes that are looked at where none are named."""
@@ -40,8 +43,11 @@ LONGEST = 8
 
 BOUND = (
     "without a trace this is a bound, for a drafter that is never wrong inside its "
-    "vocabulary: what does not pay here pays nowhere; what pays here needs a trace"
+    "vocabulary: it can say that speculation does not pay, and nothing else"
 )
+
+PADDING = 0.01
+"""Share of V by which a head may be padded beyond a tokenizer's ids, or another head."""
 
 
 def plan_pair(
@@ -72,8 +78,8 @@ def plan_pair(
         TokenizerMismatch: Files belong to different tokenizers.
         VocabError: A K is smaller than what must be kept.
     """
-    evidence = _evidence(traces, counts)
     measured = read_latencies(latency) if isinstance(latency, Path) else latency
+    evidence = _evidence(traces, counts, measured)
     cost = evidence.cost or (None if measured is None else measured.cost)
     warnings = [] if evidence.trace is not None else [BOUND]
     if measured is None:
@@ -85,6 +91,7 @@ def plan_pair(
         measured = Latencies(*evidence.names, evidence.rows, cost, (_by_parameters(cost),), {})
     else:
         warnings += evidence.strangers(measured)
+        _comparable(measured.batches)
     lengths = sorted(set(gammas)) or list(range(1, evidence.longest + 1))
     if lengths[0] < 1:
         raise TraceError(f"draft lengths must be 1 or more, found {lengths[0]}")
@@ -94,7 +101,9 @@ def plan_pair(
     for one in measured.batches:
         points = surface(replayed.__getitem__, list(replayed), one)
         # a bound is no measurement of acceptance, but time is still worth what it is worth
-        batches.append(_batch(points, evidence.rows, one, cost, by_machine=by_machine))
+        margin = None if by_machine else 0.0
+        found = plan(points, evidence.rows, one, margin=margin, bounds=evidence.trace is None)
+        batches.append(_batch(found, one, cost, by_machine=by_machine))
     if by_machine:
         warnings += _beyond(measured.batches[0], replayed, lengths)
     chosen = batches[0]
@@ -109,7 +118,7 @@ def plan_pair(
         time="latency" if by_machine else "parameters",
         batches=tuple(batches),
         by_mbsu=_by_mbsu(chosen.points),
-        memory_delta_bytes=None if cost is None else cost.memory_delta(chosen.best.K),
+        memory_delta_bytes=None if cost is None else cost.memory_delta(chosen.chosen.K),
         drift=_drift(evidence.trace, replayed, chosen, measured.batches[0]),
         conditions=measured.conditions,
         warnings=tuple(warnings),
@@ -118,21 +127,27 @@ def plan_pair(
 
 @dataclass(frozen=True, eq=False)
 class _Evidence:
-    """What acceptance is taken from."""
+    """What acceptance is taken from.
+
+    Args:
+        trace: Of one drafter; None for a bound.
+        names: Of target and drafter, where a trace says.
+        cost: Likewise.
+        counts: Which ids a vocabulary of K takes.
+        path: Of the counts.
+        rows: Of the untrimmed head.
+    """
 
     trace: Trace | None
     names: tuple[str, str]
     cost: PairCost | None
     counts: TokenCounts
     path: Path
+    rows: int
 
     @property
     def vocab_size(self) -> int:
         return self.counts.vocab_size if self.trace is None else self.trace.vocab_size
-
-    @property
-    def rows(self) -> int:
-        return self.vocab_size if self.trace is None else self.trace.head_rows
 
     @property
     def longest(self) -> int:
@@ -146,7 +161,8 @@ class _Evidence:
 
     def strangers(self, measured: Latencies) -> list[str]:
         """Say where the latencies are of something else than the trace."""
-        if measured.V not in (None, self.vocab_size):
+        # heads are padded beyond their tokenizer's ids, targets and drafters differently
+        if measured.V is not None and abs(measured.V / self.vocab_size - 1) > PADDING:
             raise TraceError(
                 f"the latencies are of a target with {measured.V} ids, the "
                 f"{'counts' if self.trace is None else 'trace'} of one with {self.vocab_size}"
@@ -177,8 +193,16 @@ class _Evidence:
         if self.trace is None:
             order = Evidence(self.counts).ranking(KeepIds().of(self.counts))
             inside = np.cumsum(self.counts.counts[order])
+            # of each document the first token is no cycle's, and may be outside
+            firsts = self.counts.n_documents
             total = self.counts.n_tokens
-            return {size: bound(total, total - int(inside[size - 1]), gammas) for size in sizes}
+            outside = {
+                size: total - int(inside[min(size, inside.size) - 1]) - firsts for size in sizes
+            }
+            return {
+                size: bound(total - firsts, max(count, 0), gammas)
+                for size, count in outside.items()
+            }
         nested, _ = nested_of(self.trace, self.path)
         opened = {size: nested.open_at(size) for size in sizes}
         if most := max(opened.values()):
@@ -191,16 +215,39 @@ class _Evidence:
         return {size: nested.replay(size, gammas, refuse_open=True) for size in sizes}
 
 
-def _evidence(traces: Sequence[Path], counts: Path) -> _Evidence:
+def _evidence(traces: Sequence[Path], counts: Path, measured: Latencies | None) -> _Evidence:
     if not traces:
         read, _ = read_counts(counts)
-        return _Evidence(None, ("", ""), None, read, counts)
+        cost = None if measured is None else measured.cost
+        rows = read.vocab_size if cost is None else cost.head_rows
+        return _Evidence(None, ("", ""), None, read, counts, rows)
     found = [read_trace(path) for path in traces]
-    trace, facts = joined([one for one, _ in found]), found[0][1].facts
+    facts = found[0][1].facts
+    for path, (_, manifest) in zip(traces, found, strict=True):
+        if differing := [
+            name for name in PAIR_FACTS if manifest.facts.get(name) != facts.get(name)
+        ]:
+            name = differing[0]
+            raise TraceError(
+                f"{path} has {name} {manifest.facts.get(name)!r}, {traces[0]} has "
+                f"{facts.get(name)!r}: a plan is for one target and one drafter"
+            )
+    trace = joined([one for one, _ in found])
     read, _ = read_counts(counts, tokenizer=trace.tokenizer)
     cost = PairCost.from_json(facts["cost"]) if "cost" in facts else None
     names = (str(facts.get("target", "")), str(facts.get("drafter", "")))
-    return _Evidence(trace, names, cost, read, counts)
+    return _Evidence(trace, names, cost, read, counts, trace.head_rows)
+
+
+def _comparable(batches: Sequence[Latency]) -> None:
+    """Refuse latencies that know one K only: by them every K would take the same time."""
+    for one in batches:
+        if len(one.draft) < 2:
+            (size,) = one.draft
+            raise TraceError(
+                f"draft steps were timed for K = {size:,} only, so sizes cannot be compared; "
+                "time two or more, with all rows among them"
+            )
 
 
 def _by_parameters(cost: PairCost) -> Latency:
@@ -209,11 +256,7 @@ def _by_parameters(cost: PairCost) -> Latency:
     return Latency(1, {size: cost.c(size) for size in sizes}, {1: 1.0}, 0.0)
 
 
-def _batch(
-    points: Sequence[Point], rows: int, latency: Latency, cost: PairCost | None, *, by_machine: bool
-) -> BatchPlan:
-    found = plan(points, rows, latency, margin=None if by_machine else 0.0)
-
+def _batch(found: Plan, latency: Latency, cost: PairCost | None, *, by_machine: bool) -> BatchPlan:
     def shown(one: Point) -> PlannedPoint:
         c = None if cost is None else cost.c(one.K)
         c_read = None if cost is None else cost.c_read(one.K, one.gamma)
@@ -234,10 +277,12 @@ def _batch(
         advice=found.advice.value,
         best=shown(found.best),
         full=shown(found.full),
+        chosen=shown(found.chosen),
         gain=found.gain,
         margin=found.margin,
+        interval=found.interval,
         autoregressive=latency.batch / latency.token() if by_machine else None,
-        points=tuple(shown(one) for one in points),
+        points=tuple(shown(one) for one in found.points),
     )
 
 
@@ -266,7 +311,7 @@ def _drift(
             for size, runs in several.items()
             for one in runs
         }
-        here = points[chosen.best.K, chosen.best.gamma]
+        here = points[chosen.chosen.K, chosen.chosen.gamma]
         full = points[chosen.full.K, chosen.full.gamma]
         best = max(points.values(), key=lambda one: one.tokens_per_second)
         drifts.append(
@@ -274,7 +319,7 @@ def _drift(
                 domain=domain,
                 prompts=int(members.sum()),
                 block_efficiency=here.block_efficiency,
-                full_block_efficiency=points[chosen.full.K, chosen.best.gamma].block_efficiency,
+                full_block_efficiency=points[chosen.full.K, here.gamma].block_efficiency,
                 speedup=here.speedup,
                 over_full=here.tokens_per_second / full.tokens_per_second,
                 best_size=best.K,
@@ -287,15 +332,17 @@ def _drift(
 
 def _beyond(latency: Latency, replayed: Mapping[int, object], gammas: Sequence[int]) -> list[str]:
     """Say which points lie beyond what was measured."""
-    timed = sorted(latency.draft), max(latency.verify) - 1
-    found = []
-    if min(replayed) < timed[0][0] or max(replayed) > timed[0][-1]:
+    sizes, lengths = sorted(latency.draft), [tokens - 1 for tokens in latency.several]
+    found: list[str] = []
+    if min(replayed) < sizes[0] or max(replayed) > sizes[-1]:
         found.append(
-            f"draft steps were timed for K = {timed[0][0]:,} to {timed[0][-1]:,}; beyond, time is "
+            f"draft steps were timed for K = {sizes[0]:,} to {sizes[-1]:,}; beyond, time is "
             "the fitted line's"
         )
-    if gammas[-1] > max(timed[1], 1):
+    if not lengths or gammas[0] < lengths[0] or gammas[-1] > lengths[-1]:
+        known = ", ".join(str(one) for one in lengths) or "none"
         found.append(
-            f"draft lengths were timed up to {timed[1]}; beyond, time is the fitted line's"
+            f"draft lengths were timed for {known}; others are interpolated from a pass of one "
+            "token, or the fitted line's"
         )
     return found

@@ -52,8 +52,10 @@ class BatchPlan:
         advice: What to do: an `Advice` by value.
         best: The fastest point.
         full: The fastest with all rows.
-        gain: The one over the other.
+        chosen: What the advice comes to: `full` where trimming does not pay.
+        gain: The best over the full one.
         margin: Gain below which points count as equal.
+        interval: Of the gain, 95 % over prompts; None where it is not known.
         autoregressive: Tokens per second without speculation.
         points: All, by K and γ.
     """
@@ -62,8 +64,10 @@ class BatchPlan:
     advice: str
     best: PlannedPoint
     full: PlannedPoint
+    chosen: PlannedPoint
     gain: float
     margin: float
+    interval: tuple[float, float] | None
     autoregressive: float | None
     points: tuple[PlannedPoint, ...]
 
@@ -183,7 +187,7 @@ class PlanResult:
         for K in sorted({one.K for one in chosen.points}):
             cells = {one.gamma: one for one in chosen.points if one.K == K}
             row = f"{K:>9,}" + "".join(
-                f"{cells[gamma].speedup:>7.3f}" + ("*" if cells[gamma] == chosen.best else " ")
+                f"{cells[gamma].speedup:>7.3f}" + ("*" if cells[gamma] == chosen.chosen else " ")
                 for gamma in gammas
             )
             rows.append(row.rstrip())
@@ -198,6 +202,7 @@ class PlanResult:
         one, most = self.choice, "at most " if self.acceptance == "bound" else ""
         best, full = one.best, one.full
         within = f" (equal within {one.margin:.1%})" if one.margin else ""
+        between = "" if one.interval is None else " [{:.3f}, {:.3f}]".format(*one.interval)
         at = f"K = {best.K:,} at γ = {best.gamma}"
         full_at = f"all {full.K:,} rows at γ = {full.gamma}"
         label = f"{one.advice}:"
@@ -209,16 +214,22 @@ class PlanResult:
         if Advice(one.advice) is Advice.DO_NOT_TRIM:
             return (
                 f"{label} {full_at} is {most}{full.speedup:.3f} times as fast as autoregressive "
-                f"decoding, and the best smaller vocabulary no more than {one.gain:.3f} times "
-                f"that{within}"
+                f"decoding, and the best smaller vocabulary no more than {one.gain:.3f}{between} "
+                f"times that{within}"
+            )
+        if Advice(one.advice) is Advice.UNDECIDED:
+            return (
+                f"{label} {at} is {most}{best.speedup:.3f} times as fast as autoregressive "
+                f"decoding, and {full_at} at most {full.speedup:.3f} times; what trimming gains "
+                "takes a trace"
             )
         return (
             f"{label} {at} is {most}{best.speedup:.3f} times as fast as autoregressive decoding "
-            f"and {one.gain:.3f} times as fast as {full_at}{within}"
+            f"and {one.gain:.3f}{between} times as fast as {full_at}{within}"
         )
 
     def _costs(self) -> list[str]:
-        lines, best = [], self.choice.best
+        lines, best = [], self.choice.chosen
         if best.mbsu is not None and best.mbsu_read is not None and self.by_mbsu is not None:
             other = self.by_mbsu
             lines.append(
@@ -231,11 +242,13 @@ class PlanResult:
 
     def _batches(self) -> list[str]:
         lines = [
-            f"{'batch ' + str(one.batch):<{WIDTH}}{one.advice}: K = {one.best.K:,} at γ = "
-            f"{one.best.gamma}, {one.best.speedup:.3f} times autoregressive, {one.gain:.3f} times "
-            "all rows"
+            f"{'batch ' + str(one.batch):<{WIDTH}}{one.advice}: K = {one.chosen.K:,} at γ = "
+            f"{one.chosen.gamma}, {one.chosen.speedup:.3f} times autoregressive, "
+            f"{one.chosen.speedup / one.full.speedup:.3f} times all rows"
             for one in self.batches
         ]
+        if self.acceptance == "bound":
+            return lines
         stops = self.trimming_stops_at
         known = ", ".join(str(one.batch) for one in self.batches)
         lines.append(

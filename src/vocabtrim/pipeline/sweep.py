@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,10 @@ from vocabtrim.core.trace_file import read_trace
 from vocabtrim.core.vocab import rounded_rows
 from vocabtrim.pipeline.select import KeepIds
 from vocabtrim.pipeline.sweep_tables import markdown
-from vocabtrim.pipeline.trace import trace
+from vocabtrim.pipeline.trace import digest_of, trace
 from vocabtrim.replay.replay import Nested, Replayed
 from vocabtrim.rules.base import Evidence
+from vocabtrim.tokens.prompts import read_prompts
 
 Advance = Callable[[int, int], None]
 
@@ -140,7 +142,7 @@ def sweep(
         target: Directory of the target.
         drafters: Name to directory.
         output: Directory of `sweep.json`, `sweep.md` and, under `traces`, the
-            traces: those that are there already are taken.
+            traces: those of the same prompts that are there already are taken.
         counts: Kind of calibration to count file.
         usage: Name to count file with domains, of any tokenizer.
         target_name: As it is named in results.
@@ -155,7 +157,8 @@ def sweep(
     Raises:
         OutputExists: The tables are there and `force` is not given.
         ArtifactError: A file is not what it should be.
-        TraceError: There is no drafter or no counts.
+        TraceError: There is no drafter or no counts, or a trace that is there is of
+            other prompts or models.
         TokenizerMismatch: Files or models belong to different tokenizers.
         VocabError: A K has no room for what must be kept.
     """
@@ -165,9 +168,17 @@ def sweep(
     if not drafters or not counts:
         raise TraceError("a sweep needs a drafter and a count file at least")
     swept: list[SweptPoint] = []
+    asked = {
+        "prompts": digest_of(read_prompts(prompts)[:limit]),
+        "target": target_name or target.name,
+        "max_new_tokens": max_new_tokens,
+        "raw": raw,
+    }
     for name, path in drafters.items():
-        file = output / "traces" / f"{name.replace('/', '_')}.safetensors"
-        if not file.exists():
+        file = output / "traces" / f"{quote(name, safe='')}.safetensors"
+        if file.exists():
+            _refuse_other(file, asked | {"drafter": name})
+        else:
             trace(
                 prompts,
                 target,
@@ -200,6 +211,16 @@ def sweep(
         with atomic_file(table, force=force) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return result
+
+
+def _refuse_other(file: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse a trace that is there and is of something else."""
+    _, manifest = read_trace(file)
+    known = {**manifest.options, **manifest.facts}
+    if other := [name for name, value in asked.items() if known.get(name) != value]:
+        raise TraceError(
+            f"{file} was traced with other {' and '.join(other)} than are asked for now; delete it"
+        )
 
 
 def _points(

@@ -86,9 +86,10 @@ def _kinds(sweep: Mapping[str, Any]) -> str:
 
 
 def _tasks(sweep: Mapping[str, Any]) -> str:
-    K, full, kind = _quarter(sweep), max(p["K"] for p in sweep["points"]), _best_kind(sweep)
+    K, kind = _quarter(sweep), _best_kind(sweep)
     parts = []
     for name in _names(sweep, "drafter"):
+        full = max(p["K"] for p in sweep["points"] if p["drafter"] == name)
         whole, trimmed = _point(sweep, name, kind, full), _point(sweep, name, kind, K)
         if whole is None or trimmed is None or not trimmed["domains"]:
             continue

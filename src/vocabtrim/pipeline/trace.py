@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vocabtrim.core.errors import CalibrationError, OutputExists
-from vocabtrim.core.manifest import refuse_existing
+from vocabtrim.core.manifest import atomic_file, refuse_existing
 from vocabtrim.core.trace import Trace, TracedText
 from vocabtrim.core.trace_file import read_trace, write_trace
 from vocabtrim.pipeline.generate import generate
 from vocabtrim.pipeline.pair import open_pair
 from vocabtrim.pipeline.resolve import looked_up
-from vocabtrim.tokens.prompts import PromptEncoder, read_prompts
-from vocabtrim.tokens.tokenizer import fingerprint_of
+from vocabtrim.tokens.prompts import Prompt, PromptEncoder, read_prompts
 
 if TYPE_CHECKING:
+    from vocabtrim.decode.target import Target
     from vocabtrim.replay.trace import Tracer
 
 Advance = Callable[[int, int], None]
@@ -139,9 +139,9 @@ def trace(
 
     refuse_existing(output, force=force)
     names = (target_name or target.name, drafter_name or drafter.name)
-    asked = [prompt.id for prompt in read_prompts(prompts)[:limit]]
-    request = json.dumps([asked, names[0], fingerprint_of(target), max_new_tokens, dtype, raw])
-    mark = hashlib.sha256(request.encode()).hexdigest()[:8]
+    asked = read_prompts(prompts)[:limit]
+    request = [digest_of(asked), names[0], _state(target), max_new_tokens, dtype, raw]
+    mark = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:8]
     answers = output.with_name(f"{output.name}.texts-{mark}.jsonl")
     if not answers.exists():
         generate(
@@ -155,13 +155,19 @@ def trace(
             dtype=dtype,
             raw=raw,
         )
-    texts = _texts(answers, prompts, target, max_new_tokens, limit=limit, raw=raw)
     pair = open_pair(target, drafter, dtype)
+    texts = _texts(answers, asked, PromptEncoder(target, raw=raw), pair.target, max_new_tokens)
     tracer = Tracer(
         pair.target, pair.drafter, max_gamma=gamma, width=width, tokenizer=pair.tokenizer
     )
     options = {"gamma": gamma, "max_new_tokens": max_new_tokens, "width": width, "raw": raw}
-    facts = {"target": names[0], "drafter": names[1], "dtype": dtype, "cost": pair.cost.to_json()}
+    facts = {
+        "target": names[0],
+        "drafter": names[1],
+        "dtype": dtype,
+        "prompts": digest_of(asked),
+        "cost": pair.cost.to_json(),
+    }
     part = _Part(output, {"texts": _digest(texts), **options, **facts}, tracer)
     done = part.read(texts)
     continued, seconds = len(done), 0.0
@@ -196,32 +202,53 @@ def trace(
     )
 
 
+def digest_of(prompts: Sequence[Prompt]) -> str:
+    """Return what tells these prompts, in this order, from others."""
+    contents = [[prompt.id, prompt.domain, prompt.messages] for prompt in prompts]
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
+def _state(directory: Path) -> list[tuple[str, int, int]]:
+    """Return what changes where a model is replaced by another of its name."""
+    files = [path for path in directory.iterdir() if path.is_file()]
+    return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
 def _texts(
     answers: Path,
-    prompts: Sequence[Path],
-    target: Path,
+    prompts: Sequence[Prompt],
+    encoder: PromptEncoder,
+    target: Target,
     budget: int,
-    *,
-    limit: int | None,
-    raw: bool,
 ) -> list[TracedText]:
-    """Return the answers with the ids of their prompts."""
-    encoder = PromptEncoder(target, raw=raw)
-    asked = {prompt.id: prompt for prompt in read_prompts(prompts)[:limit]}
+    """Return the answers with the ids of their prompts, and the room that each had."""
+    from vocabtrim.decode.text import new_token_room
+
+    asked = {prompt.id: prompt for prompt in prompts}
     found = []
-    for line in answers.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if record["id"] not in asked or len(record["completion_ids"]) > budget:
+    # bytes, because text is cut at separators that JSON leaves as they are
+    for number, line in enumerate(answers.read_bytes().splitlines(), 1):
+        try:
+            record = json.loads(line)
+            prompt, answer = asked[record["id"]], record["completion_ids"]
+        except (ValueError, KeyError, TypeError) as fault:
             raise CalibrationError(
-                "these answers belong to other prompts; delete the file to generate them anew",
+                f"this is no answer to these prompts ({fault!r}); delete the file to generate "
+                "them anew",
                 path=answers,
-            )
-        prompt = asked[record["id"]]
-        ids = np.array(record["completion_ids"], dtype=np.int64)
-        found.append(
-            TracedText(prompt.id, prompt.domain or "", encoder.encode(prompt), ids, budget)
-        )
+                line=number,
+            ) from fault
+        ids, answer_ids = encoder.encode(prompt), np.array(answer, dtype=np.int64)
+        room = new_token_room(target, ids.size, budget, name=f"prompt {prompt.id}")
+        found.append(TracedText(prompt.id, prompt.domain or "", ids, answer_ids, room))
     return found
+
+
+def _document(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
 
 
 class _Part:
@@ -233,12 +260,13 @@ class _Part:
         header = self.directory / "request.json"
         self.directory.mkdir(parents=True, exist_ok=True)
         if header.is_file():
-            if json.loads(header.read_text(encoding="utf-8")) != request:
+            if _document(header) != request:
                 raise OutputExists(
                     self.directory, "another command began it; delete it to start over"
                 )
         else:
-            header.write_text(json.dumps(request), encoding="utf-8")
+            with atomic_file(header, force=True) as temporary:
+                temporary.write_text(json.dumps(request), encoding="utf-8")
 
     def read(self, texts: Sequence[TracedText]) -> list[TracedText]:
         """Return the texts that were traced."""

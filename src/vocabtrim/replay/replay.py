@@ -50,12 +50,16 @@ class Replayed:
         gamma: Draft length.
         accepted: [P, γ + 1] int64 cycles of each text that accepted j drafts.
         drafted: [P, γ + 1] int64 cycles of each text in which j drafts counted.
+        made: [P, γ + 1] int64 cycles of each text in which j tokens were drafted
+            and verified; those behind an EOS that was accepted do not count, but
+            take their time.
         tokens: [P] int64 emitted in cycles.
     """
 
     gamma: int
     accepted: NDArray[np.int64]
     drafted: NDArray[np.int64]
+    made: NDArray[np.int64]
     tokens: NDArray[np.int64]
 
     @property
@@ -71,7 +75,13 @@ class Replayed:
 
     def only(self, texts: NDArray[np.bool_]) -> Replayed:
         """Return the same of some of the texts."""
-        return Replayed(self.gamma, self.accepted[texts], self.drafted[texts], self.tokens[texts])
+        return Replayed(
+            self.gamma,
+            self.accepted[texts],
+            self.drafted[texts],
+            self.made[texts],
+            self.tokens[texts],
+        )
 
     def of(self, texts: slice | NDArray[np.bool_]) -> AcceptCounts:
         """Some of the texts together."""
@@ -226,7 +236,8 @@ def walk(trace: Trace, lengths: NDArray[np.int64], gammas: Sequence[int]) -> lis
             f"the trace answers for draft lengths 0 to {trace.max_gamma}, asked for {beyond[0]}"
         )
     shape = (len(gammas), len(trace.texts))
-    drafted, taken = (np.zeros((*shape, max(gammas, default=0) + 1), np.int64) for _ in range(2))
+    longest = max(gammas, default=0)
+    drafted, made, taken = (np.zeros((*shape, longest + 1), np.int64) for _ in range(3))
     budget = np.array([text.budget for text in trace.texts], dtype=np.int64)
     size = np.array([text.tokens.size for text in trace.texts], dtype=np.int64)
     # every pair of draft length and text that is under way
@@ -238,12 +249,19 @@ def walk(trace: Trace, lengths: NDArray[np.int64], gammas: Sequence[int]) -> lis
         asked = np.minimum(gamma, budget[text] - emitted - 1)
         took = np.minimum(lengths[trace.first_rows[text] + emitted - 1], asked)
         left = size[text] - emitted
-        # an accepted last token is an EOS: nothing behind it was drafted
+        made[index, text, asked] += 1
+        # an accepted last token is an EOS: what was drafted behind it does not count
         drafted[index, text, np.where(took == left, took, asked)] += 1
         taken[index, text, took] += 1
         emitted = emitted + np.minimum(took + 1, left)
     return [
-        Replayed(length, taken[one, :, : length + 1], drafted[one, :, : length + 1], size - 1)
+        Replayed(
+            length,
+            taken[one, :, : length + 1],
+            drafted[one, :, : length + 1],
+            made[one, :, : length + 1],
+            size - 1,
+        )
         for one, length in enumerate(gammas)
     ]
 

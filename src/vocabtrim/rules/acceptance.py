@@ -54,6 +54,10 @@ class Acceptance:
             rivals = np.zeros(evidence.trace.vocab_size, dtype=np.bool_)
             rivals[order[:rows]] = True
             won = self._won(evidence, evidence.trace, rivals)
+            if evidence.trace.head_ids is not None:
+                # smoothing gives ids something that have no row in the traced head
+                without = np.setdiff1d(np.arange(evidence.vocab_size), evidence.trace.head_ids)
+                won[without] = -1.0
             others = order[must_keep.size :]
             # a stable sort leaves equals as `ranking` has them
             by_worth = np.argsort(-won[others], kind="stable")

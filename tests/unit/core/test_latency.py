@@ -59,7 +59,12 @@ def test_a_pass_is_what_was_measured_then_between_then_the_line() -> None:
     assert [jumps.passing(n) for n in (1, 2, 4, 8)] == [0.01, 0.02, 0.03, 0.09]
     assert jumps.passing(3) == pytest.approx(0.025)
     assert jumps.passing(6) == pytest.approx(0.06)
-    assert jumps.passing(9) == jumps.verify_line.at(9)
+    # beyond, from the last point on, by the line's slope
+    assert jumps.passing(9) == pytest.approx(0.09 + jumps.verify_line.slope)
+    # between a pass of one and the shortest that was timed, not as long as that
+    few = replace(LATENCY, verify={1: 0.01, 5: 0.03})
+    assert few.passing(2) == pytest.approx(0.015)
+    assert few.passing(9) == pytest.approx(0.05)
     # a target pass of several tokens that nobody timed takes what one takes
     assert replace(LATENCY, verify={1: 0.01}).passing(5) == 0.01
 
@@ -68,7 +73,16 @@ def test_draft_steps_too() -> None:
     bent = replace(LATENCY, draft={10: 0.001, 20: 0.004, 40: 0.005})
     assert [bent.drafting(K) for K in (10, 20, 40)] == [0.001, 0.004, 0.005]
     assert bent.drafting(30) == pytest.approx(0.0045)
-    assert bent.drafting(80) == bent.draft_line.at(80)
+    assert bent.drafting(80) == pytest.approx(0.005 + 40 * bent.draft_line.slope)
+    assert 0.0005 <= bent.drafting(5) < 0.001
+
+
+def test_times_never_fall_below_their_share() -> None:
+    noisy = replace(LATENCY, draft={256: 0.001, 512: 0.006, 1024: 0.020})
+    assert noisy.draft_line.at(64) < 0
+    assert noisy.drafting(64) == pytest.approx(0.001 / 4)
+    falling = replace(LATENCY, draft={1000: 0.005, 4000: 0.003})
+    assert falling.drafting(100_000) == 0.003
 
 
 def test_the_error_is_of_a_cycle() -> None:
@@ -142,6 +156,11 @@ def test_written_is_read() -> None:
         LATENCY.to_json() | {"verify": {"2": 0.1}},
         LATENCY.to_json() | {"draft": {}},
         LATENCY.to_json() | {"noise": -0.1},
+        LATENCY.to_json() | {"verify": {"1": 0.0}},
+        LATENCY.to_json() | {"verify": {"1": 0.1, "2": -0.1}},
+        LATENCY.to_json() | {"draft": {"8": float("nan")}},
+        LATENCY.to_json() | {"draft": {"0": 0.1}},
+        LATENCY.to_json() | {"commit": float("inf")},
     ],
 )
 def test_what_is_none_is_refused(document: object) -> None:

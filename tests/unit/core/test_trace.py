@@ -46,6 +46,13 @@ def test_contradictions_are_refused() -> None:
     other[0, 0] = (other[0, 0] + 1) % V
     with pytest.raises(TraceError, match="do not lead to the texts' own tokens"):
         replace(trace, target_rank=other)
+    for wrong in (trace.candidates + V, trace.candidates - 1, trace.candidates.astype(np.float32)):
+        with pytest.raises(TraceError, match="ids that are none of"):
+            replace(trace, candidates=wrong)
+    with pytest.raises(TraceError, match="ids that are none of"):
+        replace(trace, above={(0, 0): np.array([V], dtype=np.int32)})
+    with pytest.raises(TraceError, match="positions that it does not have"):
+        replace(trace, above={(99_999, 0): np.array([1], dtype=np.int32)})
 
 
 def test_several_are_one() -> None:

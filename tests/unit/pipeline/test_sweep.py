@@ -103,7 +103,9 @@ def test_traces_are_taken_again(place: Path, output: Path) -> None:
         output,
         counts={"target": place / "target", "raw": place / "raw"},
         usage={"ours": place / "target"},
+        target_name="T",
         gamma=2,
+        max_new_tokens=10,
         sizes=SIZES,
         force=True,
     )
@@ -111,6 +113,11 @@ def test_traces_are_taken_again(place: Path, output: Path) -> None:
     assert again.lines()[0].startswith("# The source's tables on T")
     with pytest.raises(TraceError, match="drafts of 2; delete it"):
         run(place, output, gamma=3, force=True)
+    with pytest.raises(TraceError, match="with other prompts than are asked for now; delete it"):
+        run(place, output, limit=2, force=True)
+    with pytest.raises(TraceError, match="with other target and max_new_tokens than"):
+        run(place, output, max_new_tokens=9, target_name="another", force=True)
+    assert (output / "sweep.md").read_bytes() == before
 
 
 def test_what_is_missing_is_said(place: Path, tmp_path: Path) -> None:

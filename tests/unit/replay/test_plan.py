@@ -2,11 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from tests.traces import V, World
+from tests.traces import TOKENIZER, V, World
 from vocabtrim.core.latency import Latency
-from vocabtrim.core.trace import TraceError
-from vocabtrim.replay.plan import Advice, Point, bound, plan, point, seconds_of, surface
+from vocabtrim.core.trace import Trace, TracedText, TraceError
+from vocabtrim.replay.plan import (
+    Advice,
+    Point,
+    bound,
+    gain_interval,
+    plan,
+    point,
+    seconds_of,
+    surface,
+)
 from vocabtrim.replay.replay import Nested
 
 GAMMAS = (1, 2, 3, 4)
@@ -21,11 +31,22 @@ def latency(*, per_row: float = 1e-3, verify: float = 0.01, batch: int = 1) -> L
     )
 
 
+def made(
+    K: int,
+    gamma: int,
+    *,
+    rate: float,
+    speedup: float,
+    seconds: NDArray[np.float64] | None = None,
+) -> Point:
+    return Point(K, gamma, 1.5, rate, speedup, np.ones(1) if seconds is None else seconds)
+
+
 def test_seconds_are_those_of_the_cycles() -> None:
     measured = latency()
-    drafted = np.array([2, 0, 3])
-    expected = 2 * measured.cycle(8, 0) + 3 * measured.cycle(8, 2)
-    assert seconds_of(drafted, 8, measured) == pytest.approx(expected)
+    made = np.array([[2, 0, 3], [0, 1, 0]])
+    expected = [2 * measured.cycle(8, 0) + 3 * measured.cycle(8, 2), measured.cycle(8, 1)]
+    assert seconds_of(made, 8, measured) == pytest.approx(expected)
 
 
 def test_a_point_is_tokens_over_seconds() -> None:
@@ -34,11 +55,26 @@ def test_a_point_is_tokens_over_seconds() -> None:
     (replayed,) = nested.replay(9, [2])
     found = point(9, replayed, measured)
     counts = replayed.pooled
-    seconds = seconds_of(counts.drafted, 9, measured)
+    seconds = seconds_of(replayed.made, 9, measured).sum()
     assert (found.K, found.gamma) == (9, 2)
     assert found.block_efficiency == counts.block_efficiency
     assert found.tokens_per_second == pytest.approx(3 * counts.tokens / seconds)
     assert found.speedup == pytest.approx(counts.tokens * 0.01 / seconds)
+
+
+def test_drafts_behind_the_end_take_their_time() -> None:
+    # an answer of two tokens, the second an EOS that every draft has right
+    text = TracedText("yes", "", np.array([1]), np.array([2, 3]), 128)
+    ranks, best = np.array([[0, -1, -1, -1]]), np.array([[[3], [0], [0], [0]]])
+    trace = Trace(
+        (text,), best.astype(np.int32), np.ones((1, 4, 1), np.float32), ranks.astype(np.int32),
+        np.ones((1, 4), np.float32), True, 4, V, TOKENIZER, {},
+    )  # fmt: skip
+    (found,) = Nested(trace, np.arange(V)).replay(V, [4])
+    assert found.pooled.drafted.tolist() == [0, 1, 0, 0, 0]
+    assert found.made.tolist() == [[0, 0, 0, 0, 1]]
+    measured = latency()
+    assert point(V, found, measured).speedup == pytest.approx(0.01 / measured.cycle(V, 4))
 
 
 def chosen(measured: Latency) -> tuple[Advice, Point]:
@@ -65,23 +101,51 @@ def test_advice_follows_the_machine() -> None:
 
 def test_a_vocabulary_that_loses_more_than_it_saves_is_not_taken() -> None:
     points = [
-        Point(4, 2, 1.2, 80.0, 1.1),
-        Point(V, 2, 1.9, 120.0, 1.6),
-        Point(V, 1, 1.5, 99.0, 1.4),
+        made(4, 2, rate=80.0, speedup=1.1),
+        made(V, 2, rate=120.0, speedup=1.6),
+        made(V, 1, rate=99.0, speedup=1.4),
     ]
     found = plan(points, V, latency(), margin=0.01)
     assert (found.advice, found.best) == (Advice.DO_NOT_TRIM, points[1])
+    assert found.chosen == points[1]
 
 
 def test_a_gain_within_the_error_is_none() -> None:
-    points = [Point(4, 1, 1.5, 101.0, 1.31), Point(V, 1, 1.6, 100.0, 1.30)]
-    assert plan(points, V, latency(), margin=0.02).advice is Advice.DO_NOT_TRIM
-    assert plan(points, V, latency(), margin=0.005).advice is Advice.TRIM
+    points = [made(4, 1, rate=101.0, speedup=1.31), made(V, 1, rate=100.0, speedup=1.30)]
+    within = plan(points, V, latency(), margin=0.02)
+    assert (within.advice, within.chosen) == (Advice.DO_NOT_TRIM, points[1])
+    above = plan(points, V, latency(), margin=0.005)
+    assert (above.advice, above.chosen) == (Advice.TRIM, points[0])
+
+
+def test_a_gain_that_other_prompts_might_not_show_is_none() -> None:
+    # faster in all, by one prompt of eight
+    lucky = np.array([1.0, 4.0] + [1.1] * 6), np.array([9.0, 3.9] + [1.0] * 6)
+    steady = np.full(8, 1.0), np.full(8, 1.1)
+    for (ours, theirs), advice in ((lucky, Advice.DO_NOT_TRIM), (steady, Advice.TRIM)):
+        rates = [100.0 / ours.sum(), 100.0 / theirs.sum()]
+        points = [
+            made(4, 1, rate=rates[0], speedup=1.9, seconds=ours),
+            made(V, 1, rate=rates[1], speedup=1.5, seconds=theirs),
+        ]
+        found = plan(points, V, latency(), margin=0.01)
+        assert found.gain > 1.01
+        assert found.advice is advice
+        assert found.interval is not None
+        assert found.interval[0] <= found.gain <= found.interval[1] + 1e-9
+    assert gain_interval(np.ones(3), np.ones(3)) is None
+
+
+def test_bounds_decide_nothing_but_that_speculation_does_not_pay() -> None:
+    points = [made(4, 1, rate=80.0, speedup=1.2), made(V, 1, rate=100.0, speedup=1.5)]
+    assert plan(points, V, latency(), margin=0.0, bounds=True).advice is Advice.UNDECIDED
+    slow = [made(4, 1, rate=80.0, speedup=0.8), made(V, 1, rate=100.0, speedup=0.9)]
+    assert plan(slow, V, latency(), margin=0.0, bounds=True).advice is Advice.DO_NOT_SPECULATE
 
 
 def test_a_plan_needs_the_full_drafter() -> None:
     with pytest.raises(TraceError, match="13 rows are missing"):
-        plan([Point(4, 1, 1.5, 1.0, 1.0)], 13, latency())
+        plan([made(4, 1, rate=1.0, speedup=1.0)], 13, latency())
 
 
 def test_texts_without_a_cycle_have_no_point() -> None:
