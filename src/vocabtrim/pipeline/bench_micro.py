@@ -96,7 +96,7 @@ def bench_micro(
         gammas: Draft lengths to be timed.
         batches: Numbers of texts side by side.
         context: Tokens that each text begins with.
-        rounds: Times that everything is timed.
+        rounds: Times that everything is timed, at least 2.
         dtype: "float32", "bfloat16" or "float16".
         force: Replace `output`.
         progress: Called with (rounds done, rounds in all).
@@ -107,8 +107,8 @@ def bench_micro(
         DecodeError: A model cannot be used, or a number is out of range.
     """
     refuse_existing(output, force=force)
-    if rounds < 1 or not batches:
-        raise DecodeError("timing needs a round and a batch size")
+    if rounds < 2 or not batches:
+        raise DecodeError("timing needs two rounds, to tell how noisy they are, and a batch size")
     began = clock()
     pair = open_pair(target, drafter, dtype)
     found = time_pair(

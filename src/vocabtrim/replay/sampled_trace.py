@@ -122,7 +122,8 @@ class SampledTracer:
             wanted: [n] the text's own tokens.
         """
         place = self._place[wanted][:, None]
-        p_wanted = p.gather(1, wanted[:, None])
+        # a token at the edge of a filter can round out of it here; it was drawn all the same
+        p_wanted = p.gather(1, wanted[:, None]).clamp(min=torch.finfo(p.dtype).tiny)
         p_in_order = p[:, self._ids]
         ratios, overlaps = [], []
         for size in self.sizes:
