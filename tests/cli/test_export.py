@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.clean_drafters import specforge, trimmed_lm
 from tests.cli.conftest import Command
+from vocabtrim.families import mtp
 from vocabtrim.pipeline.export import forms
 
 
@@ -70,3 +71,10 @@ def test_a_drafter_has_no_list_until_one_is_made(vocabtrim: Command, tmp_path: P
     assert outcome.code == 2
     assert "is a directory" in outcome.err
     assert "`vocabtrim select --ids` makes one" in outcome.err
+
+
+def test_a_family_is_named_where_there_are_several(vocabtrim: Command, tmp_path: Path) -> None:
+    mtp.PLUGIN.tiny_checkpoint(tmp_path / "d")
+    words = ("export", tmp_path / "d", "--to", "sglang", "-o", tmp_path / "out")
+    assert "say with --family which is meant" in vocabtrim(*words).err
+    assert "trim it first" in vocabtrim(*words, "--family", "mtp").err

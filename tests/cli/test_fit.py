@@ -9,7 +9,6 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.fitting import write_pair, write_traffic
-from vocabtrim.core.counts_file import read_counts
 from vocabtrim.core.latency import Latency
 from vocabtrim.core.latency_file import Latencies
 
@@ -56,19 +55,31 @@ def test_a_fault_has_its_exit_code(
     assert not (tmp_path / "out" / "for-vllm").exists()
 
 
-def test_a_plan_chooses_both(vocabtrim: Command, words: list[object], tmp_path: Path) -> None:
-    """Without a trace a latency gives a bound, and K and the draft length are the plan's."""
+def test_a_latency_can_say_that_nothing_pays(
+    vocabtrim: Command, words: list[object], tmp_path: Path
+) -> None:
+    """Without a trace acceptance is a bound: it can advise against, and not choose K."""
     latency = tmp_path / "latency.json"
-    first = vocabtrim(*words, "-o", tmp_path / "first", "--top-k", 64)
-    assert first.code == 0, first.err
-    V = read_counts(tmp_path / "first" / "counts.safetensors")[0].vocab_size
-    for few_rows, made in ((0.1, True), (1.0, False)):
-        # a step over all rows takes 1, one over 64 rows less, or no less
-        timed = Latency(1, {64: few_rows, V: 1.0}, {1: 10.0, 9: 11.0}, 0.0)
-        document = Latencies("t", "d", V, None, (timed,), {}).to_json()
+    for step, made in ((0.1, True), (100.0, False)):
+        timed = Latency(1, {64: step, 256: 2 * step}, {1: 10.0, 9: 11.0}, 0.0)
+        document = Latencies("t", "d", None, None, (timed,), {}).to_json()
         latency.write_text(json.dumps(document))
         outcome = vocabtrim(*words, "-o", tmp_path / f"out-{made}", "--latency", latency)
         assert outcome.code == 0, outcome.err
         assert "without a trace this is a bound" in outcome.err
-        assert ("do not trim" in outcome.out) != made
+        assert ("do not trim, γ = 3: do not speculate" in outcome.out) != made
         assert (tmp_path / f"out-{made}" / "for-vllm").exists() == made
+
+
+def test_an_interrupted_one_goes_on_and_says_so(
+    vocabtrim: Command, words: list[object], tmp_path: Path
+) -> None:
+    refused = vocabtrim(*words, "-o", tmp_path / "out", "--top-k", 5000)
+    assert refused.code == 2
+    assert "K must lie between 1 and the 267 ids there are, found 5000" in refused.err
+    outcome = vocabtrim(*words, "-o", tmp_path / "out", "--top-k", 128)
+    assert outcome.code == 0, outcome.err
+    assert "counts of this traffic already, so it is not read again" in outcome.err
+    again = vocabtrim(*words, "-o", tmp_path / "out", "--top-k", 128)
+    assert again.code == 2
+    assert "give --force to replace it" in again.err

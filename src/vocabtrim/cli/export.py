@@ -48,6 +48,10 @@ def export(
     gamma: Annotated[
         int, typer.Option(metavar="N", min=1, help="Draft length, in the command that serves it.")
     ] = 3,
+    family: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which family is meant, where SOURCE is of several."),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -74,6 +78,7 @@ def export(
         unproven=unproven,
         converter=converter,
         gamma=gamma,
+        family=family,
         force=force,
     )
     for warning in result.warnings:

@@ -93,7 +93,7 @@ def fit(
         bool,
         typer.Option(
             "--restart",
-            help="Count anew, whatever an interrupted fit left.",
+            help="Count anew, whatever an earlier fit counted.",
             rich_help_panel=MORE,
         ),
     ] = False,
@@ -107,8 +107,9 @@ def fit(
     Counts the traffic, chooses K, trims, checks and exports; says where the bytes
     are, whether the traffic is enough, why this K, what is dropped, and how it is
     served. By default K is the smallest that keeps 97 % of what is possible at
-    --gamma on traffic held out; with --trace or --latency, the fastest by `plan`.
-    Where trimming does not pay it says so and makes nothing.
+    --gamma on traffic held out; with --trace, the fastest by `plan`. Where trimming
+    does not pay it says so and makes nothing. The same command continues a fit that
+    was interrupted; --force begins another in its place.
 
     Example: vocabtrim fit DRAFTER --target T --traffic logs/ --engine vllm -o fitted
     """

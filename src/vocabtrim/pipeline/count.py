@@ -46,6 +46,7 @@ def count(
     backend: str = "auto",
     workers: int | None = None,
     ray: str | None = None,
+    leave_out: Sequence[Path] = (),
     strict: bool = False,
     restart: bool = False,
     force: bool = False,
@@ -72,6 +73,8 @@ def count(
         workers: Processes; None: one for every core. With 1, and where there is
             little to count, this process counts itself.
         ray: Address of a Ray cluster that counts instead: "auto", "local", ….
+        leave_out: Files, and directories with all in them, that are not counted
+            either.
         strict: A record that cannot be used is an error, and not left out.
         restart: Forget what an interrupted call left.
         force: Replace `output` if it exists.
@@ -89,7 +92,7 @@ def count(
     """
     refuse_existing(output, force=force)
     began = clock()
-    inputs = Inputs.find(data, domains or {}, leave_out=(output, part_of(output)))
+    inputs = Inputs.find(data, domains or {}, leave_out=(output, part_of(output), *leave_out))
     named = frozenset(name for name, pattern in inputs.patterns.items() if not pattern)
     job = Job(tokenizer_path, role, cap_per_document, field, backend, named)
     options = {

@@ -44,6 +44,7 @@ def export(
     unproven: bool = False,
     converter: str | None = None,
     gamma: int = GAMMA,
+    family: str | None = None,
     force: bool = False,
 ) -> ExportResult:
     """Write something of ours in another form.
@@ -57,6 +58,7 @@ def export(
         unproven: Write also what no test has loaded into the engine.
         converter: For llama.cpp, the command that runs its converter.
         gamma: Draft length of the command that serves it.
+        family: Which family is meant, where the drafter is of several.
         force: Replace what exists.
 
     Raises:
@@ -72,7 +74,7 @@ def export(
     if form not in known:
         raise PluginError(f"nothing is exported to {form!r}; there are {', '.join(known)}")
     return known[form].write(
-        Request(str(source), output, target, unproven, converter, force, gamma)
+        Request(str(source), output, target, unproven, converter, force, gamma, family)
     )
 
 

@@ -72,7 +72,8 @@ def export_to_engine(engine: Engine, request: Request) -> ExportResult:
         EnvironmentFailure: The disk is full, or the converter cannot be run.
     """
     refuse_existing(request.output, force=request.force)
-    source = open_source(gguf_drafter(request.source) or locate(request.source))
+    path = gguf_drafter(request.source) or locate(request.source)
+    source = open_source(path, request.family)
     cell = allowed_cell(engine, source, unproven=request.unproven)
     if cell.container is Container.ID_LIST and source.vocab.is_full:
         raise CheckpointError(
@@ -119,12 +120,16 @@ def export_to_engine(engine: Engine, request: Request) -> ExportResult:
 def _served(name: str | None, cell: Cell) -> str:
     """Return how a command names the target, which is not fetched for that.
 
-    Built-in names mean nothing to an engine, and llama.cpp serves a file.
+    As everywhere, what is on disk comes first. Built-in names mean nothing to an
+    engine, nor does a shell expand `~` once it is quoted, and llama.cpp serves a file.
     """
     if name is None:
         return UNNAMED_TARGET
-    if cell.container is Container.GGUF and not Path(name).expanduser().is_file():
+    path = Path(name).expanduser()
+    if cell.container is Container.GGUF and not path.is_file():
         return f"{UNNAMED_TARGET}.gguf"
+    if path.exists():
+        return str(path)
     return str(BUILT_IN[name]()) if name in BUILT_IN else name
 
 
@@ -198,7 +203,7 @@ def _copy(
         if name not in maps and not (without_head and name.startswith(_HEAD_PREFIX)):
             writer.copy(drafter, name)
     writer.write(directory / WEIGHTS_FILE)
-    config = _config(engine, drafter, source, without_head=without_head)
+    config = engine_config(engine, drafter, source, without_head=without_head)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
     for file in other_files(drafter.path, sidecar=False):
@@ -208,9 +213,20 @@ def _copy(
             shutil.copyfile(file, place)
 
 
-def _config(
+def engine_config(
     engine: Engine, drafter: Checkpoint, source: ExportSource, *, without_head: bool
 ) -> Mapping[str, Any]:
+    """Return the config under which an engine is given a drafter.
+
+    Args:
+        engine: Who is to draft with it.
+        drafter: What is written, in the layout in which it is given.
+        source: What it is made from.
+        without_head: Whether it is given beside a list of ids.
+
+    Raises:
+        CheckpointError: The engine has no place for such a drafter.
+    """
     config = dict(drafter.config)
     if layout_of(config) is Layout.SPECULATORS:
         return config

@@ -25,6 +25,7 @@ class Request:
         converter: The command that runs llama.cpp's converter.
         force: Replace what exists.
         gamma: Draft length of the command that serves it.
+        family: Which family is meant, where the drafter is of several.
     """
 
     source: str
@@ -34,6 +35,7 @@ class Request:
     converter: str | None = None
     force: bool = False
     gamma: int = GAMMA
+    family: str | None = None
 
 
 @dataclass(frozen=True)

@@ -61,18 +61,24 @@ class ExportSource:
         return read_json_object(path) if path.is_file() else None
 
 
-def open_source(path: Path) -> ExportSource:
+def open_source(path: Path, family: str | None = None) -> ExportSource:
     """Open a drafter.
 
+    Args:
+        path: A directory, or a GGUF file.
+        family: Which family is meant, where a directory is of several.
+
     Raises:
-        CheckpointError: It is of no known family, or damaged.
+        CheckpointError: It is of no known family, of several and none is named, of
+            another than the one named, or damaged.
+        PluginError: There is no family of that name.
     """
-    return _gguf(path) if path.is_file() else _directory(path)
+    return _gguf(path, family) if path.is_file() else _directory(path, family)
 
 
-def _directory(path: Path) -> ExportSource:
+def _directory(path: Path, name: str | None) -> ExportSource:
     drafter = Checkpoint.open(path)
-    family = family_of(drafter)
+    family = family_of(drafter, name)
     V = family.vocab_size(drafter)
     if family.needs_target(drafter):
         held, order = held_rows(drafter, V, V).vocab, None
@@ -93,11 +99,13 @@ def _directory(path: Path) -> ExportSource:
     )
 
 
-def _gguf(path: Path) -> ExportSource:
+def _gguf(path: Path, name: str | None) -> ExportSource:
     model = open_gguf(path)
     kind = drafter_kind(model)
     if kind is None:
         raise CheckpointError(f"{model.architecture} is no drafter of llama.cpp's", path=path)
+    if name not in (None, kind.family):
+        raise CheckpointError(f"it is a drafter of {kind.family}, not of {name}", path=path)
     vocab, order = DraftVocab.full(model.vocab_size), None
     if D2T in model.tensors:
         head = gguf_head(model, kind, None)

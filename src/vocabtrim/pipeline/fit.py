@@ -2,110 +2,58 @@
 
 count → select → trim → check → export, each by its own verb's function, with the
 one thing decided that they leave to the user: K. What could be refused at the end
-is refused at the beginning: the engine, the family, the converter, tokenizers.
+is refused at the beginning (`fitting/ahead.py`).
 
-Everything is left in one directory. A fit that did not end is continued by the
-next; counting, which is what takes long, goes on where it was.
+Everything is left in one directory (`fitting/place.py`). A fit that did not end is
+continued by the next; counting, which is what takes long, goes on where it was, and
+what has been counted is not counted again (`fitting/counted.py`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
-from vocabtrim.core.errors import CheckpointError, TokenizerMismatch
-from vocabtrim.core.manifest import (
-    DIRECTORY_MANIFEST,
-    Manifest,
-    atomic_file,
-    file_hash,
-    refuse_existing,
-)
+from vocabtrim.core.errors import CheckpointError
+from vocabtrim.core.manifest import atomic_file, file_hash
 from vocabtrim.core.vocab import DraftVocab, rounded_rows
 from vocabtrim.core.vocab_file import read_vocab, write_vocab
-from vocabtrim.engines.base import GAMMA, Container, Engine, cell_of, engine_named
+from vocabtrim.engines.base import Container, cell_of, engine_named
 from vocabtrim.pipeline.appraisal import Appraisal, appraise
 from vocabtrim.pipeline.check import check
-from vocabtrim.pipeline.count import count
+from vocabtrim.pipeline.counting.identities import tokenizer_identity
 from vocabtrim.pipeline.counting.run import Progress
 from vocabtrim.pipeline.export import export
-from vocabtrim.pipeline.export_engine import allowed_cell
-from vocabtrim.pipeline.export_source import ExportSource, open_source
-from vocabtrim.pipeline.fitting.choice import SizeChoice, entering, smallest
+from vocabtrim.pipeline.export_source import open_source
+from vocabtrim.pipeline.fitting.ahead import look_ahead
+from vocabtrim.pipeline.fitting.choice import SizeChoice, asked_for, entering, kept, smallest
+from vocabtrim.pipeline.fitting.counted import counted
+from vocabtrim.pipeline.fitting.place import begin
+from vocabtrim.pipeline.fitting.request import (
+    COUNTS,
+    EXPORT,
+    EXPORT_FILE,
+    REPORT,
+    TRIMMED,
+    TRIMMED_FILE,
+    VOCAB,
+    Fit,
+)
 from vocabtrim.pipeline.fitting.result import FitResult, Made
 from vocabtrim.pipeline.fitting.sample import hold_out
-from vocabtrim.pipeline.gguf_converter import converter_command
 from vocabtrim.pipeline.inspect import inspect
 from vocabtrim.pipeline.plan import plan_pair
-from vocabtrim.pipeline.select import KeepIds
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.replay.plan import Advice
-from vocabtrim.rules.base import Evidence
-from vocabtrim.tensors.locate import locate, locate_tokenizer
-from vocabtrim.tensors.locate_pair import gguf_drafter, locate_pair
+from vocabtrim.rules.base import Evidence, take
+from vocabtrim.tensors.locate import locate_tokenizer
+from vocabtrim.tensors.locate_pair import locate_pair
 from vocabtrim.tokens.tokenizer import Tokenizer
 
-KIND = "fit"
-COUNTS, VOCAB, REPORT = "counts.safetensors", "vocab.safetensors", "fit.json"
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What is asked for.
-
-    Args:
-        drafter: A directory, a GGUF file, a built-in or hub name.
-        target: The same of the target.
-        traffic: Files, directories, patterns, URLs, as for `count`.
-        engine: Name of the engine.
-        output: The directory to make.
-        gamma: Draft length that K is chosen for, where no plan chooses both.
-        top_k: K, where it is not to be chosen; rounded up to a multiple of 64.
-        traces: What `trace` wrote for this pair.
-        latency: What `bench --micro`, or a bench on the engine, wrote.
-        tokenizer: Where the target's tokenizer is, if not beside it.
-        family: Which family is meant, where a directory is of several.
-        role: Whose turns of a conversation count.
-        cap_per_document: An id counts at most so often in one document.
-        unproven: Write also what no test has loaded into the engine.
-        converter: For llama.cpp, the command that runs its converter.
-    """
-
-    drafter: str
-    target: str
-    traffic: Sequence[str]
-    engine: str
-    output: Path
-    gamma: int = GAMMA
-    top_k: int | None = None
-    traces: Sequence[Path] = ()
-    latency: Path | None = None
-    tokenizer: str | None = None
-    family: str | None = None
-    role: str = "assistant"
-    cap_per_document: int | None = None
-    unproven: bool = False
-    converter: str | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Return what decides the result, as a document."""
-        return {
-            "drafter": self.drafter,
-            "target": self.target,
-            "traffic": list(self.traffic),
-            "engine": self.engine,
-            "gamma": self.gamma,
-            "top_k": self.top_k,
-            "traces": [str(path) for path in self.traces],
-            "latency": None if self.latency is None else str(self.latency),
-            "role": self.role,
-            "cap_per_document": self.cap_per_document,
-        }
+__all__ = ["Fit", "fit"]
 
 
 def fit(
@@ -120,8 +68,8 @@ def fit(
 
     Args:
         asked: What from what.
-        force: Replace a directory that vocabtrim wrote.
-        restart: Forget how far an interrupted fit had counted.
+        force: Replace what another fit left, or one that ended.
+        restart: Count anew, whatever an earlier fit had counted.
         progress: Told how far counting is.
         notice: Told what a user should know at once, as a sentence.
 
@@ -133,37 +81,31 @@ def fit(
         PluginError: There is no such engine, or it is not known to take such a
             drafter.
         CheckpointError: Drafter or target cannot be used.
-        TokenizerMismatch: They have different tokenizers.
+        TokenizerMismatch: They have different tokenizers, or a trace has.
         CalibrationError: The traffic cannot be used, or is too little.
-        VocabError: `top_k` has no room for what must be kept.
-        OutputExists: The directory is there and `force` is not given.
+        ArtifactError: A trace cannot be read.
+        TraceError: Traces and latencies cannot be planned with.
+        LatencyError: Likewise.
+        VocabError: `top_k` has no room for what must be kept, or the head has fewer
+            rows.
+        OutputExists: The directory is another's, or there and `force` is not given.
         EnvironmentFailure: The disk is full, or the converter cannot be run.
     """
     tokenizer_path = locate_tokenizer(asked.tokenizer or asked.target)
     tokenizer = Tokenizer.open(tokenizer_path)
-    source = _looked_at(asked, tokenizer)
+    source = look_ahead(asked, tokenizer)
     looked = inspect(asked.drafter, target=asked.target, family=asked.family)
-    _begin(asked, force=force)
-    counted = count(
-        asked.traffic,
-        tokenizer_path,
-        asked.output / COUNTS,
-        role=asked.role,
-        cap_per_document=asked.cap_per_document,
-        force=True,
-        restart=restart,
-        progress=progress,
-        notice=notice,
-    )
+    begin(asked, tokenizer_identity(tokenizer_path), force=force)
+    traffic = counted(asked, tokenizer_path, restart=restart, progress=progress, notice=notice)
     counts, _ = read_counts(asked.output / COUNTS)
     choice, warnings = _choose(asked, counts, source.vocab, tokenizer)
-    appraisal = _select(asked, counts, source.vocab, choice, tokenizer)
+    choice, appraisal = _select(asked, counts, source.vocab, choice, tokenizer)
     result = FitResult(
         output=str(asked.output),
         V=counts.vocab_size,
         rows=source.vocab.size,
         bytes_lines=tuple(looked.lines()),
-        counted=counted,
+        counted=traffic,
         choice=choice,
         counts=appraisal,
         made=_make(asked, choice.gamma) if choice.trims else None,
@@ -175,86 +117,66 @@ def fit(
     return result
 
 
-def _looked_at(asked: Fit, tokenizer: Tokenizer) -> ExportSource:
-    """Open the drafter, and refuse now what could be refused at the end."""
-    source = open_source(gguf_drafter(asked.drafter) or locate(asked.drafter))
-    if source.tokenizer not in (None, tokenizer.fingerprint):
-        raise TokenizerMismatch(
-            "the drafter has another tokenizer than the target",
-            expected=tokenizer.fingerprint,
-            found=source.tokenizer,
-        )
-    cell = allowed_cell(engine_named(asked.engine), source, unproven=asked.unproven)
-    if cell.container is Container.GGUF and source.gguf is None:
-        converter_command(asked.converter)
-    return source
-
-
-def _begin(asked: Fit, *, force: bool) -> None:
-    """Make the directory, or find the one of a fit that did not end."""
-    document = Manifest(KIND, 0, None, options=asked.options())
-    path = asked.output / DIRECTORY_MANIFEST
-    begun = (
-        path.is_file()
-        and Manifest.from_json(path.read_text(encoding="utf-8"), path).kind == KIND
-        and not (asked.output / REPORT).exists()
-    )
-    if not begun:
-        refuse_existing(asked.output, force=force)
-    asked.output.mkdir(parents=True, exist_ok=True)
-    (asked.output / REPORT).unlink(missing_ok=True)
-    with atomic_file(path, force=True) as temporary:
-        temporary.write_text(document.to_json() + "\n", encoding="utf-8")
-
-
 def _choose(
     asked: Fit, counts: TokenCounts, held: DraftVocab, tokenizer: Tokenizer
 ) -> tuple[SizeChoice, tuple[str, ...]]:
     """Return K with its reason: asked for, planned, or the smallest that loses little."""
     if asked.top_k is not None:
-        rows = rounded_rows(asked.top_k, held.size)
-        return SizeChoice(rows, asked.gamma, "as asked for"), ()
+        return asked_for(asked.top_k, Evidence(counts), held, asked.gamma), ()
+    warnings: tuple[str, ...] = ()
     if asked.traces or asked.latency is not None:
-        planned = plan_pair(asked.traces, asked.output / COUNTS, latency=asked.latency)
-        best, advice = planned.choice.best, Advice(planned.choice.advice)
-        trims = advice is Advice.TRIM
-        return SizeChoice(best.K, best.gamma, planned.verdict(), trims), planned.warnings
+        planned = plan_pair(
+            asked.traces, asked.output / COUNTS, latency=asked.latency, gammas=asked.gammas
+        )
+        advice, warnings = Advice(planned.choice.advice), planned.warnings
+        # bounds can say that speculation does not pay, and not which K does
+        if asked.traces or advice is Advice.DO_NOT_SPECULATE:
+            trims = advice is Advice.TRIM
+            best = planned.choice.full if advice is Advice.DO_NOT_TRIM else planned.choice.best
+            return SizeChoice(best.K, best.gamma, planned.verdict(), trims), warnings
     traffic = hold_out(
         asked.traffic,
         counts,
         tokenizer,
         role=asked.role,
         cap_per_document=asked.cap_per_document,
+        leave_out=(asked.output,),
     )
-    return smallest(traffic, held, asked.gamma), ()
+    return smallest(traffic, held, asked.gamma), warnings
 
 
 def _select(
     asked: Fit, counts: TokenCounts, held: DraftVocab, choice: SizeChoice, tokenizer: Tokenizer
-) -> Appraisal:
-    """Write the draft vocabulary of K ids, and say what the counts tell of it."""
-    evidence = Evidence(counts)
-    ids = entering(evidence, held)[: choice.K]
-    vocab = DraftVocab.from_ids(ids, counts.vocab_size, counts.tokenizer)
-    must_keep = KeepIds().of(counts)
+) -> tuple[SizeChoice, Appraisal]:
+    """Write the draft vocabulary, and say what the counts tell of it.
+
+    Returns:
+        The choice with the K that was written: a head may be padded beyond the ids
+        that there are, and a plan for all of its rows counts the padding.
+    """
+    evidence, must_keep = Evidence(counts), kept(counts, held)
+    order = entering(evidence, held)
+    # what is seen in documents held out alone must be kept too
+    least = rounded_rows(must_keep.size, order.size)
+    vocab = take(order, max(choice.K, least), must_keep, evidence)
     appraisal = appraise(vocab, evidence, must_keep, tokenizer=tokenizer)
-    counted = asked.output / COUNTS
+    path = asked.output / COUNTS
     write_vocab(
         asked.output / VOCAB,
         vocab,
-        inputs={str(counted): file_hash(counted)},
-        options={"rule": f"TopK(k={choice.K})", "of": held.size},
+        inputs={str(path): file_hash(path)},
+        options={"rule": f"TopK(k={vocab.size})", "of": held.size},
         facts=appraisal.facts() | {"reason": choice.reason},
         force=True,
     )
-    return appraisal
+    return replace(choice, K=vocab.size), appraisal
 
 
 def _make(asked: Fit, gamma: int) -> Made:
     """Trim, check and export."""
     vocab, manifest = read_vocab(asked.output / VOCAB)
     drafter, beside = locate_pair(asked.drafter, asked.target)
-    trimmed = asked.output / ("trimmed.gguf" if drafter.is_file() else "trimmed")
+    trimmed = asked.output / (TRIMMED_FILE if drafter.is_file() else TRIMMED)
     made = trim(
         drafter,
         vocab,
@@ -268,22 +190,20 @@ def _make(asked: Fit, gamma: int) -> Made:
     checked = check(str(trimmed), target=asked.target, engines=[engine.name])
     if checked.failed(strict=False):
         return Made(made, checked, None)
+    source = open_source(trimmed, asked.family)
+    cell = cell_of(engine, source.family, source.containers)
+    if cell is None:
+        raise CheckpointError(f"{engine.name} takes no drafters of its family", path=trimmed)
+    name = EXPORT_FILE if cell.container is Container.GGUF else EXPORT
     exported = export(
         str(trimmed),
         engine.name,
-        asked.output / _export_name(engine, trimmed),
+        asked.output / name.format(engine.name),
         target=asked.target,
         unproven=asked.unproven,
         converter=asked.converter,
         gamma=gamma,
+        family=asked.family,
         force=True,
     )
     return Made(made, checked, exported)
-
-
-def _export_name(engine: Engine, trimmed: Path) -> str:
-    source = open_source(trimmed)
-    cell = cell_of(engine, source.family, source.containers)
-    if cell is None:
-        raise CheckpointError(f"{engine.name} takes no drafters of its family", path=trimmed)
-    return f"for-{engine.name}" + (".gguf" if cell.container is Container.GGUF else "")

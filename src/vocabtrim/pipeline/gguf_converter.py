@@ -29,7 +29,7 @@ def run_converter(command: str | None, drafter: Path, target: Path, output: Path
     """Convert a flat EAGLE-3 drafter.
 
     Args:
-        command: What runs the converter; see `converter_command`.
+        command: What runs the converter; see `ready_converter`.
         drafter: Directory of the drafter.
         target: Directory of the target, whose tokenizer goes into the file.
         output: The file to write.
@@ -41,11 +41,7 @@ def run_converter(command: str | None, drafter: Path, target: Path, output: Path
     kind = Checkpoint.open(drafter).tensor(FUSION).dtype
     if kind not in _OUTTYPES:
         raise CheckpointError(f"its values are {kind}, which is not converted", path=drafter)
-    converter = converter_command(command)
-    for word in converter:
-        if word.endswith(".py") and not Path(word).is_file():
-            raise EnvironmentFailure(f"llama.cpp's converter {word} does not exist")
-    words = [*converter, str(drafter), "--target-model-dir", str(target)]
+    words = [*ready_converter(command), str(drafter), "--target-model-dir", str(target)]
     words += ["--outtype", _OUTTYPES[kind], "--outfile", str(output)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -60,6 +56,24 @@ def run_converter(command: str | None, drafter: Path, target: Path, output: Path
                 f"environment that has it: --converter 'PYTHON {SCRIPT}'"
             )
         raise CheckpointError(f"llama.cpp's converter refuses it ({why})", path=drafter)
+
+
+def ready_converter(command: str | None) -> list[str]:
+    """Return the words that run the converter, where all of them are there.
+
+    Args:
+        command: As for `converter_command`.
+
+    Raises:
+        EnvironmentFailure: There is no converter, or what is named does not exist.
+    """
+    words = converter_command(command)
+    for word in words:
+        if word.endswith(".py") and not Path(word).is_file():
+            raise EnvironmentFailure(f"llama.cpp's converter {word} does not exist")
+    if shutil.which(words[0]) is None:
+        raise EnvironmentFailure(f"{words[0]} cannot be run (there is no such program)")
+    return words
 
 
 def converter_command(command: str | None) -> list[str]:

@@ -169,16 +169,10 @@ def trace(
         "cost": pair.cost.to_json(),
     }
     part = _Part(output, {"texts": _digest(texts), **options, **facts}, tracer)
-    done = part.read(texts)
-    continued, seconds = len(done), 0.0
-    for begin in range(len(done), len(texts), TEXTS_A_FILE):
-        began = clock()
-        some = texts[begin : begin + TEXTS_A_FILE]
-        done.extend(some)
-        part.write(begin, tracer.trace(some))
-        seconds += clock() - began
-        if progress is not None:
-            progress(len(done), len(texts))
+    continued = part.traced()
+    began = clock()
+    part.go_on(texts, progress)
+    seconds = clock() - began
     whole = part.joined(texts)
     if resolve:
         whole = looked_up(whole, resolve, tracer)
@@ -268,13 +262,18 @@ class _Part:
             with atomic_file(header, force=True) as temporary:
                 temporary.write_text(json.dumps(request), encoding="utf-8")
 
-    def read(self, texts: Sequence[TracedText]) -> list[TracedText]:
-        """Return the texts that were traced."""
-        return list(texts[: sum(len(one.texts) for one in self._pieces())])
+    def traced(self) -> int:
+        """Return how many texts were traced."""
+        return sum(len(one.texts) for one in self._pieces())
 
-    def write(self, begin: int, piece: Trace) -> None:
-        """Keep the trace of the texts from `begin` on."""
-        write_trace(self._path(begin), piece, inputs={}, options={}, facts={})
+    def go_on(self, texts: Sequence[TracedText], progress: Advance | None) -> None:
+        """Trace the texts that were not, and keep each piece as it is done."""
+        for begin in range(self.traced(), len(texts), TEXTS_A_FILE):
+            some = texts[begin : begin + TEXTS_A_FILE]
+            piece = self._tracer.trace(some)
+            write_trace(self._path(begin), piece, inputs={}, options={}, facts={})
+            if progress is not None:
+                progress(begin + len(some), len(texts))
 
     def joined(self, texts: Sequence[TracedText]) -> Trace:
         """Return the trace of all texts."""

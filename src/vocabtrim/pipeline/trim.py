@@ -126,7 +126,7 @@ def trim(
             force=force,
         )
     refuse_existing(output, force=force)
-    _refuse_nested(output, drafter)
+    refuse_nested(output, drafter)
     source = Checkpoint.open(drafter)
     verifier = None if target is None else Checkpoint.open(target)
     kind = family_of(source, family)
@@ -263,8 +263,12 @@ class _Job:
         return Manifest(KIND, self.kept.vocab_size, vocab.tokenizer, inputs, options, facts)
 
 
-def _refuse_nested(output: Path, drafter: Path) -> None:
-    """Refuse an output inside the drafter, which would copy itself, or around it."""
+def refuse_nested(output: Path, drafter: Path) -> None:
+    """Refuse an output inside the drafter, which would copy itself, or around it.
+
+    Raises:
+        OutputExists: It is one of the two.
+    """
     places = output.resolve(), drafter.resolve()
     if places[0] in places[1].parents or places[1] in places[0].parents:
         raise OutputExists(output, f"it may lie neither inside the drafter {drafter} nor around it")

@@ -114,11 +114,36 @@ class CheckpointWriter:
             CheckpointError: A tensor gave more or fewer bytes than announced.
             OSError: The disk is full, or not writable.
         """
-        ordered = sorted(self._entries.items(), key=lambda item: (-item[1].alignment, item[0]))
+        with path.open("wb") as stream:
+            stream.write(self._header())
+            for name, entry in self._ordered():
+                written = sum(stream.write(chunk) for chunk in entry.chunks())
+                if written != entry.nbytes:
+                    raise CheckpointError(
+                        f"{name} was announced with {entry.nbytes} bytes and gave {written}",
+                        path=path,
+                    )
+
+    def write_hollow(self, path: Path) -> None:
+        """Write a file of the same names, types and shapes whose bytes are all a hole.
+
+        Raises:
+            OSError: The disk is not writable.
+        """
+        header = self._header()
+        with path.open("wb") as stream:
+            stream.write(header)
+            stream.truncate(len(header) + sum(entry.nbytes for entry in self._entries.values()))
+
+    def _ordered(self) -> list[tuple[str, _Entry]]:
+        return sorted(self._entries.items(), key=lambda item: (-item[1].alignment, item[0]))
+
+    def _header(self) -> bytes:
+        """Return all that comes before the bytes of the first tensor."""
         # transformers refuses files that do not say which framework wrote them.
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
-        for name, entry in ordered:
+        for name, entry in self._ordered():
             header[name] = {
                 "dtype": entry.dtype,
                 "shape": list(entry.shape),
@@ -127,15 +152,7 @@ class CheckpointWriter:
             end += entry.nbytes
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
-        with path.open("wb") as stream:
-            stream.write(struct.pack("<Q", len(text)) + text)
-            for name, entry in ordered:
-                written = sum(stream.write(chunk) for chunk in entry.chunks())
-                if written != entry.nbytes:
-                    raise CheckpointError(
-                        f"{name} was announced with {entry.nbytes} bytes and gave {written}",
-                        path=path,
-                    )
+        return struct.pack("<Q", len(text)) + text
 
 
 def _chunked(data: NDArray[Any]) -> Chunks:

@@ -46,6 +46,14 @@ def test_the_order_and_spelling_of_inputs_change_nothing(place: Path) -> None:
     assert (place / "one").read_bytes() == (place / "two").read_bytes()
 
 
+def test_what_lies_beside_the_output_may_be_left_out(place: Path) -> None:
+    count(["data"], Path("t"), Path("one"))
+    (place / "data" / "out").mkdir()
+    put("data/out/more.txt", "the ants")
+    count(["data"], Path("t"), Path("data/out/two"), leave_out=[Path("data/out")])
+    assert (place / "one").read_bytes() == (place / "data/out/two").read_bytes()
+
+
 def test_what_the_manifest_says(place: Path) -> None:
     result, _ = counted("data", role="all", cap_per_document=2, domains={"code": "*code*"})
     manifest = read_manifest(place / result.output)

@@ -12,6 +12,7 @@ import pytest
 from tests.clean_drafters import (
     CLEAN,
     IDS,
+    KEPT,
     LAYERS,
     K,
     V,
@@ -31,10 +32,13 @@ from tests.tiny_gguf import read_gguf, tiny_gguf
 from vocabtrim.core.errors import CheckpointError, OutputExists, PluginError
 from vocabtrim.engines.base import Container, engine_named
 from vocabtrim.engines.vllm import PLUGIN as VLLM
+from vocabtrim.families import mtp
+from vocabtrim.pipeline import export_engine
 from vocabtrim.pipeline.check import check
 from vocabtrim.pipeline.export import export
 from vocabtrim.pipeline.export_engine import export_to_engine
 from vocabtrim.pipeline.export_request import Request
+from vocabtrim.pipeline.trim import trim
 
 
 def config_of(directory: Path) -> dict[str, object]:
@@ -208,3 +212,34 @@ def test_targets_are_named_as_engines_know_them(tmp_path: Path) -> None:
     base = trimmed(tmp_path / "t" / "d").parent / "its target"
     named = export(path, "vllm", tmp_path / "b", target=str(base)).command or ""
     assert str(base) in named
+
+
+def test_a_directory_comes_before_a_built_in_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = in_bin(tmp_path / "d")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(export_engine, "BUILT_IN", {"demo": lambda: Path("/the/demo")})
+    named = {"demo": "/the/demo", "org/name": "org/name", "~/my demo": f"'{tmp_path}/my demo'"}
+    (tmp_path / "my demo").mkdir()
+    for name, written in named.items():
+        result = export(path, "vllm", tmp_path / "out", target=name, force=True)
+        assert f"vllm serve {written} " in (result.command or "")
+    (tmp_path / "demo").mkdir()
+    result = export(path, "vllm", tmp_path / "out", target="demo", force=True)
+    assert "vllm serve demo " in (result.command or "")
+    (tmp_path / "t.gguf").touch()
+    file = gguf_drafter(tmp_path / "g")
+    result = export(file, "llama.cpp", tmp_path / "o.gguf", target="~/t.gguf")
+    assert f"-m {tmp_path}/t.gguf " in (result.command or "")
+
+
+def test_of_several_families_one_is_exported(tmp_path: Path) -> None:
+    mtp.PLUGIN.tiny_checkpoint(tmp_path / "host", vocab_size=V, hidden=32)
+    edit(tmp_path / "host", config={"architectures": ["Qwen3ForCausalLM"]})
+    trim(tmp_path / "host", KEPT, tmp_path / "d", family="independent")
+    with pytest.raises(CheckpointError, match="say with --family"):
+        export(tmp_path / "d", "vllm", tmp_path / "out")
+    result = export(tmp_path / "d", "vllm", tmp_path / "out", family="independent")
+    assert '"method": "draft_model"' in (result.command or "")

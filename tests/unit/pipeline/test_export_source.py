@@ -23,6 +23,7 @@ from tests.clean_drafters import (
 from tests.tiny import numbers, raw_tensors
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.engines.base import Container
+from vocabtrim.families import mtp
 from vocabtrim.pipeline.export_source import open_source
 
 
@@ -67,3 +68,15 @@ def test_models_that_draft_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="llama is no drafter"):
         open_source(gguf_target(tmp_path))
     assert open_source(target(tmp_path / "t")).family == "independent"
+
+
+def test_of_several_families_one_is_meant(tmp_path: Path) -> None:
+    mtp.PLUGIN.tiny_checkpoint(tmp_path / "d", vocab_size=V)
+    with pytest.raises(CheckpointError, match="independent and mtp at once: say with --family"):
+        open_source(tmp_path / "d")
+    for name in ("independent", "mtp"):
+        assert open_source(tmp_path / "d", name).family == name
+    file = gguf_drafter(tmp_path / "g")
+    assert open_source(file, "eagle3").family == "eagle3"
+    with pytest.raises(CheckpointError, match="it is a drafter of eagle3, not of mtp"):
+        open_source(file, "mtp")

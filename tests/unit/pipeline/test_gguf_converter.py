@@ -10,7 +10,13 @@ import pytest
 from tests.clean_drafters import specforge, target
 from tests.tiny import in_bfloat16
 from vocabtrim.core.errors import CheckpointError, EnvironmentFailure
-from vocabtrim.pipeline.gguf_converter import SCRIPT, VARIABLE, converter_command, run_converter
+from vocabtrim.pipeline.gguf_converter import (
+    SCRIPT,
+    VARIABLE,
+    converter_command,
+    ready_converter,
+    run_converter,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +78,15 @@ def test_a_package_that_it_lacks_is_the_machines_fault(tmp_path: Path) -> None:
         run_converter("no-such-program x", drafter, tmp_path, tmp_path / "out")
     with pytest.raises(EnvironmentFailure, match=r"converter nosuch\.py does not exist"):
         run_converter("python3 nosuch.py", drafter, tmp_path, tmp_path / "out")
+
+
+def test_it_is_known_beforehand_whether_it_is_there(tmp_path: Path) -> None:
+    place = script(tmp_path / "c.py", "")
+    assert ready_converter(str(place)) == [sys.executable, str(place)]
+    assert ready_converter(f"{sys.executable} {place} --x")[-1] == "--x"
+    with pytest.raises(EnvironmentFailure, match=r"converter /no/such\.py does not exist"):
+        ready_converter("/no/such.py")
+    with pytest.raises(EnvironmentFailure, match="no-such-program cannot be run"):
+        ready_converter("no-such-program x")
+    with pytest.raises(EnvironmentFailure, match="name it with --converter"):
+        ready_converter(None)

@@ -137,3 +137,18 @@ def test_a_file_larger_than_the_limit_does_not_fill_memory(tmp_path: Path) -> No
     outcome = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (tmp_path / "copy").stat().st_size > 300 << 20
     assert 0 < int(outcome.stdout) < 250 << 10
+
+
+def test_a_hollow_file_has_everything_but_bytes(tmp_path: Path) -> None:
+    writer = CheckpointWriter()
+    writer.add_array("ids", np.arange(5))
+    writer.add("head", "BF16", (1 << 16, 512), 1 << 26, list)
+    writer.write_hollow(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").stat().st_blocks * 512 < 1 << 20
+    (tmp_path / "config.json").write_text("{}")
+    found = Checkpoint.open(tmp_path)
+    assert {name: (info.dtype, info.shape) for name, info in found.tensors.items()} == {
+        "head": ("BF16", (1 << 16, 512)),
+        "ids": ("I64", (5,)),
+    }
+    assert not found.rows("head")[-1].any()

@@ -142,15 +142,16 @@ class Inputs:
             data: Files, directories, patterns, URLs, "-".
             patterns: Domain to the pattern of its files; an empty pattern stands
                 for the records that name the domain themselves.
-            leave_out: Files that are not read, whatever `data` says.
+            leave_out: Files, and directories with all in them, that are not read,
+                whatever `data` says.
 
         Raises:
             CalibrationError: A file is not there, none can tell what is in it, or
                 a pattern matches no file.
             MissingExtra: A file needs a package that is not installed.
         """
-        ours = {str(path.resolve()) for path in leave_out}
-        files = tuple(file for file in find_files(data) if _resolved(file) not in ours)
+        ours = [path.resolve() for path in leave_out]
+        files = tuple(file for file in find_files(data) if not _lies_in(file, ours))
         for name, pattern in patterns.items():
             if pattern and not any(_matches(file, pattern) for file in files):
                 raise CalibrationError(f"domain {name}: none of the files matches {pattern!r}")
@@ -265,8 +266,12 @@ def _source(file: DataFile) -> Source:
         raise unreadable(file.name, fault) from fault
 
 
-def _resolved(file: DataFile) -> str:
-    return file.name if _is_elsewhere(file) else str(Path(file.name).resolve())
+def _lies_in(file: DataFile, places: Sequence[Path]) -> bool:
+    """Whether a file is one of some places, or in one of them."""
+    if _is_elsewhere(file):
+        return False
+    path = Path(file.name).resolve()
+    return any(path.is_relative_to(place) for place in places)
 
 
 def _is_elsewhere(file: DataFile) -> bool:

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocabtrim.core.ceiling import ceiling
+from vocabtrim.core.counts import TokenCounts
+from vocabtrim.core.errors import VocabError
 from vocabtrim.core.vocab import ROW_MULTIPLE, DraftVocab
 from vocabtrim.pipeline.fitting.sample import HeldOutTraffic
 from vocabtrim.pipeline.select import KeepIds
-from vocabtrim.rules.base import Evidence
+from vocabtrim.rules.base import Evidence, rows_asked
 
 LOSS = 0.03
 SHOWN = (1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
@@ -67,6 +69,32 @@ def entering(evidence: Evidence, held: DraftVocab) -> NDArray[np.int64]:
     return order[has_row[order]]
 
 
+def kept(counts: TokenCounts, held: DraftVocab) -> NDArray[np.int64]:
+    """Return the ids that must be kept and that the head has rows for, ascending int64."""
+    return np.intersect1d(KeepIds().of(counts), held.ids)
+
+
+def asked_for(top_k: int, evidence: Evidence, held: DraftVocab, gamma: int) -> SizeChoice:
+    """Take the rows that somebody asks for.
+
+    Args:
+        top_k: K, rounded up to a multiple of 64.
+        evidence: What is known about ids.
+        held: Ids of the head.
+        gamma: Draft length.
+
+    Raises:
+        VocabError: The head has fewer, or they have no room for what must be kept.
+    """
+    rows = rows_asked(top_k, entering(evidence, held).size, exact=False)
+    least = kept(evidence.counts, held).size
+    if rows < least:
+        raise VocabError(
+            f"K = {rows} is smaller than the {least} ids that must be kept; ask for {least} or more"
+        )
+    return SizeChoice(rows, gamma, "as asked for")
+
+
 def smallest(traffic: HeldOutTraffic, held: DraftVocab, gamma: int) -> SizeChoice:
     """Choose the smallest K whose ceiling is within `LOSS` of all rows.
 
@@ -79,7 +107,7 @@ def smallest(traffic: HeldOutTraffic, held: DraftVocab, gamma: int) -> SizeChoic
         K as a multiple of 64, or all rows.
     """
     order = entering(Evidence(traffic.others), held)
-    least = int(np.isin(KeepIds().of(traffic.others), held.ids).sum())
+    least = kept(traffic.others, held).size
 
     def tau(rows: int) -> float:
         vocab = DraftVocab.from_ids(order[:rows], traffic.others.vocab_size)

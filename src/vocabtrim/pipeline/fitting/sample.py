@@ -20,9 +20,9 @@ import numpy as np
 from vocabtrim.core.ceiling import Generations
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.errors import CalibrationError
+from vocabtrim.pipeline.counting.inputs import Inputs
 from vocabtrim.pipeline.held_out import encoded_documents
-from vocabtrim.sources.base import Block, Document, Reading, Source, source_of
-from vocabtrim.sources.files import find_files
+from vocabtrim.sources.base import Block, Document, Reading, Source
 from vocabtrim.tokens.id_counts import count_ids
 from vocabtrim.tokens.tokenizer import Tokenizer
 
@@ -57,6 +57,7 @@ def hold_out(
     *,
     role: str = "assistant",
     cap_per_document: int | None = None,
+    leave_out: Sequence[Path] = (),
 ) -> HeldOutTraffic:
     """Hold some documents of counted traffic out.
 
@@ -66,6 +67,7 @@ def hold_out(
         tokenizer: That of the counts.
         role: Whose turns of a conversation were counted.
         cap_per_document: How often an id was counted in one document, at most.
+        leave_out: Files and directories that were not counted.
 
     Raises:
         CalibrationError: There are too few documents, or the traffic has changed
@@ -76,8 +78,9 @@ def hold_out(
             f"the traffic has {counts.n_documents} documents with a token that counts; it takes "
             f"{FEWEST_DOCUMENTS} to choose K by: give more, or say K yourself (--top-k)"
         )
+    inputs = Inputs.find(traffic, {}, leave_out=leave_out)
     reading = Reading(tokenizer.fingerprint, tokenizer.vocab_size, role)
-    found = [one for block in _blocks(traffic) for one in _read(*block, reading)]
+    found = [one for block in _blocks(inputs) for one in _read(*block, reading)]
     step = max(ONE_IN, -(-len(found) // MOST_DOCUMENTS))
     encoded, _ = encoded_documents(found[::step], tokenizer, role)
     documents = [ids for ids in encoded if ids.size]
@@ -102,11 +105,11 @@ def hold_out(
     return HeldOutTraffic(Generations.of(documents, counts.special.eos), held.n_documents, others)
 
 
-def _blocks(traffic: Sequence[str | Path]) -> list[tuple[Source, Block]]:
+def _blocks(inputs: Inputs) -> list[tuple[Source, Block]]:
     """Return some blocks, evenly over all there are."""
     kept: list[tuple[Source, Block]] = []
     stride = 1
-    for number, one in enumerate(_every_block(traffic)):
+    for number, one in enumerate(_every_block(inputs)):
         if number % stride == 0:
             kept.append(one)
         if len(kept) > 2 * MOST_BLOCKS:
@@ -114,9 +117,8 @@ def _blocks(traffic: Sequence[str | Path]) -> list[tuple[Source, Block]]:
     return kept
 
 
-def _every_block(traffic: Sequence[str | Path]) -> Iterator[tuple[Source, Block]]:
-    for file in find_files(traffic):
-        source = source_of(file)
+def _every_block(inputs: Inputs) -> Iterator[tuple[Source, Block]]:
+    for file, source in zip(inputs.files, inputs.sources, strict=True):
         for block in source.blocks(file):
             yield source, block
 

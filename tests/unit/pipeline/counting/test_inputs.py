@@ -139,6 +139,11 @@ def test_a_place_is_described_for_a_reader(inputs: Inputs) -> None:
 def test_what_is_left_out_is_not_read(place: Path) -> None:
     files = Inputs.find(["data"], {}, leave_out=[place / "data" / "a.txt"]).files
     assert [file.name for file in files] == ["data/chat.jsonl", "data/code.jsonl"]
+    (place / "data" / "out" / "deeper").mkdir(parents=True)
+    put("data/out/deeper/fit.json", "{}")
+    put("data/out.txt", "the ants")
+    files = Inputs.find(["data"], {}, leave_out=[Path("data/out"), Path("data/a.txt")]).files
+    assert [file.name for file in files] == ["data/chat.jsonl", "data/code.jsonl", "data/out.txt"]
 
 
 def test_files_do_not_keep_their_heads(inputs: Inputs) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 
 from vocabtrim.core.ceiling import Generations, ceiling
 from vocabtrim.core.counts import SpecialIds, TokenCounts
+from vocabtrim.core.errors import VocabError
 from vocabtrim.core.vocab import ROW_MULTIPLE, DraftVocab
-from vocabtrim.pipeline.fitting.choice import LOSS, entering, smallest
+from vocabtrim.pipeline.fitting.choice import LOSS, asked_for, entering, kept, smallest
 from vocabtrim.pipeline.fitting.sample import HeldOutTraffic
 from vocabtrim.rules.base import Evidence
 
@@ -88,3 +91,39 @@ def test_the_reason_has_the_figures(gamma: int) -> None:
     found = dict(chosen.ceilings)
     assert f"{found[chosen.K]:.2f} of {found[V]:.2f}" in chosen.reason
     assert f"γ = {gamma} on 30 documents" in chosen.reason
+
+
+class TestAskedFor:
+    """K as somebody says it, held to the ids of the head."""
+
+    evidence = Evidence(traffic(0, spread=1.6).others)
+
+    def test_it_is_rounded_up_within_the_ids(self) -> None:
+        held = DraftVocab.full(V + 64)
+        assert [asked_for(K, self.evidence, held, 2).K for K in (1, 64, 65, 970, V)] == [
+            *(64, 64, 128),
+            *(V, V),
+        ]
+        assert asked_for(1, self.evidence, held, 2).gamma == 2
+
+    @pytest.mark.parametrize("K", [0, V + 1])
+    def test_it_is_within_the_ids(self, K: int) -> None:
+        with pytest.raises(VocabError, match=f"between 1 and the {V} ids there are, found {K}"):
+            asked_for(K, self.evidence, DraftVocab.full(V + 64), 2)
+
+    def test_a_reduced_head_has_fewer(self) -> None:
+        held = DraftVocab(np.arange(100), V)
+        assert asked_for(65, self.evidence, held, 2).K == 100
+        with pytest.raises(VocabError, match="the 100 ids there are, found 101"):
+            asked_for(101, self.evidence, held, 2)
+
+    def test_what_must_be_kept_has_room(self) -> None:
+        special = SpecialIds(eos=tuple(range(100)))
+        counts = replace(self.evidence.counts, special=special)
+        with pytest.raises(VocabError, match=r"K = 64 is smaller than the 100 ids .* ask for 100"):
+            asked_for(64, Evidence(counts), DraftVocab.full(V), 2)
+        assert asked_for(65, Evidence(counts), DraftVocab.full(V), 2).K == 128
+        # of what must be kept the head has some
+        half = DraftVocab(np.arange(40, V), V)
+        assert asked_for(64, Evidence(counts), half, 2).K == 64
+        assert kept(counts, half).tolist() == list(range(40, 100))

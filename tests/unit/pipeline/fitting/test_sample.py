@@ -14,6 +14,7 @@ from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.pipeline.count import count
+from vocabtrim.pipeline.counting.inputs import Inputs
 from vocabtrim.pipeline.fitting import sample
 from vocabtrim.pipeline.fitting.sample import hold_out
 from vocabtrim.tokens.tokenizer import Tokenizer
@@ -56,8 +57,9 @@ def test_blocks_are_taken_evenly_over_all_files(
     monkeypatch.setattr(sample, "MOST_BLOCKS", 4)
     first = write_traffic(tmp_path / "a.jsonl", documents=150)
     second = write_traffic(tmp_path / "b.jsonl", documents=150, seed=1)
-    found = sample._blocks([str(first), str(second)])
-    every = list(sample._every_block([str(first), str(second)]))
+    inputs = Inputs.find([str(first), str(second)], {})
+    found = sample._blocks(inputs)
+    every = list(sample._every_block(inputs))
     assert len(every) > 16
     assert 4 <= len(found) <= 8
     starts = [(block.file.name, block.start) for _, block in found]
@@ -79,3 +81,15 @@ def test_traffic_that_changed_is_noticed(tmp_path: Path, tokenizer: Tokenizer) -
     put(path, [{"text": "zzzz qqqq zzzz"} for _ in range(40)])
     with pytest.raises(CalibrationError, match="has changed since it was counted"):
         hold_out([path], counts, tokenizer)
+
+
+def test_what_was_not_counted_is_not_held_out(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    path = write_traffic(tmp_path / "all.jsonl", documents=63)
+    counts = counted(path, tmp_path)
+    plain = hold_out([path], counts, tokenizer)
+    (tmp_path / "out").mkdir()
+    other = write_traffic(tmp_path / "out" / "other.jsonl", documents=63, seed=1)
+    found = hold_out([path, other], counts, tokenizer, leave_out=(tmp_path / "out",))
+    assert found.others == plain.others
+    with pytest.raises(CalibrationError, match="has changed since it was counted"):
+        hold_out([path, other], counts, tokenizer)
