@@ -7,8 +7,8 @@ The engine serves the pair and is asked for each prompt by itself; our decoder r
 the same prompts in float32. Where the two texts are the same, so are their drafts,
 and every count has to be: a difference is a wrong map, a shifted feature or an
 engine's own convention. Of conventions one is known: an engine drafts γ tokens also
-where fewer are left, and counts them. So here too the text goes on past its end,
-and cycles count up to the one that reaches it.
+where fewer are left, and counts what it accepts behind an EOS too. So here too the
+text goes on past its end, and cycles count up to the one that reaches it.
 
 An engine may be given the pair in another form: `--own-target` and `--own-drafter`
 are the directories that our decoder reads. Exit code 1 where fewer than 90 % of the
@@ -144,7 +144,7 @@ def served(options: argparse.Namespace, prompts: Sequence[Prompt]) -> list[Block
 
 
 def decoded(options: argparse.Namespace, prompts: Sequence[Prompt]) -> list[Own]:
-    """Decode all prompts ourselves, some tokens further than was asked for."""
+    """Decode all prompts ourselves, past any EOS and further than was asked for."""
     from vocabtrim.decode.chain import Chain
     from vocabtrim.decode.model import load_model
     from vocabtrim.decode.target import Target
@@ -155,7 +155,7 @@ def decoded(options: argparse.Namespace, prompts: Sequence[Prompt]) -> list[Own]
     model, encoder = load_model(directory, "float32"), PromptEncoder(directory)
     family = family_of(checkpoint, to_decode=True)
     drafter = family.load_drafter(checkpoint, Checkpoint.open(directory), model, None)
-    target, gamma, found = Target(model, drafter.feature_layers), options.gamma, []
+    target, gamma, found = Target(model, drafter.feature_layers, ends=()), options.gamma, []
     for prompt in prompts:
         ids = tuple(encoder.encode(prompt).tolist())
         request = Request(prompt.id, ids, options.max_new_tokens + gamma + 1)
