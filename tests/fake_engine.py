@@ -5,8 +5,9 @@ stands in the variable `FAKE_ENGINE`, as JSON; without it, it serves well. Its
 answers follow from the prompt and its times from the drafter's file name, so what
 a measurement makes of them is known exactly. Standard library only.
 
-Keys: `fail` ("refuse", "crash", "hang", "port", "memory", "killed"), `fail_with`
-(only a server whose drafter has this name fails), `dies_after` (answers),
+Keys: `fail` ("refuse", "crash", "hang", "port", "memory", "gpu", "killed"), `fail_with`
+(only a server whose drafter has this name fails), `room` (servers that may be up at
+once; one more fails as "gpu", and `log` is needed to know), `dies_after` (answers),
 `hangs_after` (answers), `stubborn` (ignores SIGTERM), `children` (also starts a
 process that ignores SIGTERM, and one in a group of its own), `ms` (drafter's name,
 "" for none, to milliseconds a token), `accepts` (the same to drafts accepted in
@@ -18,6 +19,7 @@ file that gets the process ids).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -180,6 +182,16 @@ def handler_of(state: State) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def running(log: Path) -> int:
+    """Return how many of the processes in a log there are still."""
+    found = 0
+    for line in log.read_text().split() if log.exists() else []:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(line), 0)
+            found += 1
+    return found
+
+
 def fail(how: str) -> None:
     """End, or not, as a server does that cannot serve."""
     said = {
@@ -187,6 +199,8 @@ def fail(how: str) -> None:
         "crash": "terminate called after throwing an instance",
         "port": "0.1 E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1",
         "memory": "0.1 E ggml_aligned_malloc: insufficient memory (attempted to allocate 9 MB)",
+        "gpu": "0.1 E core: ValueError: Free memory on device cuda:0 (9.1/139.8 GiB) on startup is "
+        "less than desired GPU memory utilization (0.92, 128.62 GiB).",
         "killed": "0.1 I srv: loading",
         "hang": "0.1 I srv: loading, and loading",
     }
@@ -217,6 +231,7 @@ def main(arguments: list[str]) -> None:
     if told.get("children"):
         sleeper = [sys.executable, "-c", SLEEPER]
         pids += [subprocess.Popen(sleeper).pid, subprocess.Popen(sleeper, process_group=0).pid]
+    crowded = "room" in told and running(Path(told["log"])) >= told["room"]
     if "log" in told:
         with Path(told["log"]).open("a") as stream:
             stream.write("".join(f"{pid}\n" for pid in pids))
@@ -225,6 +240,8 @@ def main(arguments: list[str]) -> None:
     state = State(arguments, told)
     if "fail" in told and told.get("fail_with", state.drafter) == state.drafter:
         fail(told["fail"])
+    if crowded:
+        fail("gpu")
     say("0.1 I srv: up")
     address = state.options["--host"], int(state.options["--port"])
     ThreadingHTTPServer(address, handler_of(state)).serve_forever()

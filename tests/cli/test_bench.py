@@ -29,7 +29,7 @@ def pair(tmp_path: Path) -> list[object]:
         *("--engine", "llama.cpp", "--target", tiny_gguf_target(tmp_path / "t.gguf")),
         *("--drafter", tiny_gguf(tmp_path / "full.gguf")),
         *("--drafter", tiny_gguf(tmp_path / "trimmed.gguf", head="F16", ids=range(64))),
-        *("--server-bin", installed(tmp_path), "--repeat", 2),
+        *("--server-bin", installed(tmp_path), "--repeat", 3),
     ]
 
 
@@ -74,6 +74,16 @@ def test_what_stands_behind_the_dashes_goes_to_the_engine(
     assert "--port is set by the measurement" in refused.err
 
 
+def test_a_family_that_is_meant_has_to_be_there(
+    vocabtrim: Command, prompts: Path, pair: list[object]
+) -> None:
+    done = vocabtrim("bench", prompts, *pair, "--family", "mtp")
+    assert done.code == 2
+    assert "no drafter of the family mtp" in done.err
+    done = vocabtrim("bench", prompts, *pair, "--family", "eagle3", "--gamma", 1)
+    assert done.code == 0, done.err
+
+
 def test_an_engine_that_refuses_is_quoted(
     vocabtrim: Command, prompts: Path, pair: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +113,7 @@ def test_a_server_that_is_up(vocabtrim: Command, prompts: Path, tmp_path: Path) 
         (["--engine", "llama.cpp", "--target", "/nowhere.gguf"], "/nowhere.gguf is not there"),
         (["--engine", "vllm", "--target", "x", "--api-key-env", "A"], "is for --base-url"),
         (["--base-url", "http://h/v1", "--drafter", "d"], "is up already"),
+        (["--base-url", "http://h/v1", "--family", "mtp"], "is up already"),
         (["--base-url", "http://h/v1", "--api-key-env", "NOT_SET_X"], "names NOT_SET_X"),
         (["--base-url", "nonsense"], "--base-url needs the form"),
         (["--engine", "vllm", "--target", "x", "--repeat", "0"], "repeat must be at least 1"),
@@ -147,6 +158,7 @@ def test_parts_of_a_cycle_are_timed_for_plan(vocabtrim: Command, tmp_path: Path)
         (("-o", output), "latency.json exists"),
         ((), "needs --target, one --drafter and --output"),
         (("-o", output, "--engine", "vllm"), "no prompts, engine or server"),
+        (("-o", output, "--family", "eagle3"), "and no --family"),
         (("-o", tmp_path / "x", "--top-k", "97"), "between 1 and the head's 96 rows"),
     ):
         refused = vocabtrim(*given, *more)

@@ -143,7 +143,7 @@ def test_the_docs_have_the_same_cells(engine: Engine) -> None:
     ]
     stated = [[engine.name, cell.family, cell.container, cell.level] for cell in engine.cells]
     assert [row[:4] for row in rows] == stated
-    assert (DOCS / f"{engine.name.replace('.', '_')}.md").is_file()
+    assert (DOCS / f"{engine.name.replace('.', '-')}.md").is_file()
 
 
 def test_the_docs_list_every_check() -> None:

@@ -65,6 +65,23 @@ def _has(module: str) -> bool:
     return subprocess.run([str(vllm_python()), "-c", script], check=False).returncode == 0
 
 
+def there(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"{path} is not there: run `make engines`")
+    return path
+
+
+def in_engine(code: str, *arguments: object, site: Path | None = None) -> Any:
+    """Run code in vLLM's environment, with our package at `site` or without; return its JSON."""
+    command = [str(there(vllm_python())), "-c", code, *map(str, arguments)]
+    quiet = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
+    quiet |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": "" if site is None else str(site)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # what is said before it is vLLM's
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def run(job: dict[str, Any], site: Path | None, log: Path) -> subprocess.CompletedProcess[bytes]:
     """Run a job of `vllm_run.py`, with our package at `site` or without it."""
     if not PARTS["vllm"].complete:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.engines.plugged import in_engine, there
 from tests.tiny import V, numbers, raw_tensors, tiny_eagle3, tiny_speculators, tiny_target
 from tools.engines import package_source, vllm_python
 from vocabtrim.core.vocab import DraftVocab
@@ -32,22 +32,6 @@ pytestmark = pytest.mark.engine
 IDS = list(range(1, V, 3))
 KEPT = DraftVocab(np.array(IDS[::2]), V)
 LAYERS = [1, 2, 4]
-
-
-def there(path: Path) -> Path:
-    if not path.exists():
-        pytest.skip(f"{path} is not there: run `make engines`")
-    return path
-
-
-def in_engine(code: str, *arguments: object) -> Any:
-    """Run code in vLLM's environment; return the JSON that it prints last."""
-    command = [str(there(vllm_python())), "-c", code, *map(str, arguments)]
-    quiet = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
-    quiet |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def taken(source: Path, name: str, **surroundings: Any) -> Any:

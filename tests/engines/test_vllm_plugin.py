@@ -16,10 +16,14 @@ from tests.engines.plugged import ROOT, built_wheel, installed, run, served
 from tests.tiny import RawTensor, edit, numbers, raw_tensors
 from tools.engines import PARTS, vllm_python
 from vocabtrim.core.vocab import DraftVocab
+from vocabtrim.engines.serving.base import serving_named
+from vocabtrim.engines.serving.launch import Limits
+from vocabtrim.pipeline.bench import Plan, bench
 from vocabtrim.pipeline.export import export
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.built_in import demo_drafter, demo_target
 from vocabtrim.tensors.cache import built_once
+from vocabtrim.tokens.prompts import Prompt
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
 pytestmark = pytest.mark.engine
@@ -186,6 +190,30 @@ def close(
         if abs(ours - theirs) > max(1.0, WITHIN * theirs):
             return False
     return True
+
+
+def test_bench_compares_prediction_layers(
+    toy: Path, site: Path, exported: Path, kept: DraftVocab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    texts = toy_prompts(toy)[:2]
+    result = bench(
+        [Prompt(text, ({"role": "user", "content": text},)) for text in texts],
+        serving_named("vllm"),
+        str(toy),
+        [str(toy), str(exported)],
+        gammas=[GAMMA],
+        plan=Plan(repeat=1, max_new_tokens=24, raw=True, limits=Limits(start_s=900.0)),
+        server_bin=vllm_python().with_name("vllm"),
+        arguments=("--dtype", "float32", "--enforce-eager", "--max-model-len", "256"),
+    )
+    runs = [(one.run.family, one.run.K) for one in result.runs]
+    assert runs == [(None, None)] * 2 + [("mtp", V), ("mtp", kept.size)]
+    for one in result.runs[2:]:
+        assert one.same_text == {"identical": 2, "of": 2}
+        assert one.accepted
+    assert not result.warnings
 
 
 def test_vllm_alone_refuses_what_was_trimmed(toy: Path, exported: Path, tmp_path: Path) -> None:

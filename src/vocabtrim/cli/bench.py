@@ -69,6 +69,10 @@ def bench(
             help="The full drafter, then trimmed ones, as files the engine takes; repeatable.",
         ),
     ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which family is meant, where D is of several."),
+    ] = None,
     gamma: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +80,11 @@ def bench(
         ),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option(metavar="N", help="Also measure with N requests in flight.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Also measure with N requests in flight; a verdict there takes --repeat 6.",
+        ),
     ] = 1,
     repeat: Annotated[
         int | None,
@@ -171,8 +179,8 @@ def bench(
     console = Console(json, quiet, force)
     arguments: list[str] = context.meta[ENGINE_ARGUMENTS]
     if micro:
-        if prompts or engine or base_url or arguments:
-            raise BenchUsageError("--micro times our own decoder: no prompts, engine or server")
+        if prompts or engine or base_url or arguments or family:
+            raise BenchUsageError("--micro takes no prompts, engine or server, and no --family")
         options = (gamma, batch, top_k, dtype, 7 if repeat is None else repeat)
         _micro(console, target, drafter or [], output, options)
         return
@@ -201,15 +209,16 @@ def bench(
                 drafter or [],
                 gammas=_gammas(gamma or "1,2,3"),
                 plan=plan,
+                family=family,
                 server_bin=server_bin,
                 arguments=arguments,
                 progress=advance,
             )
     else:
-        if drafter or server_bin or arguments or one_at_a_time or port:
+        if drafter or family or server_bin or arguments or one_at_a_time or port:
             raise BenchUsageError(
-                "--base-url names a server that is up already, so drafters, --server-bin, "
-                "--one-at-a-time, --port and arguments behind -- have no place"
+                "--base-url names a server that is up already, so drafters, --family, "
+                "--server-bin, --one-at-a-time, --port and arguments behind -- have no place"
             )
         from vocabtrim.engines.openai.exchange import Endpoint
 

@@ -90,6 +90,7 @@ def bench(
     *,
     gammas: Sequence[int],
     plan: Plan,
+    family: str | None = None,
     server_bin: Path | None = None,
     arguments: Sequence[str] = (),
     progress: Advance | None = None,
@@ -103,6 +104,7 @@ def bench(
         drafters: The same; the first is what the others are compared with.
         gammas: Draft lengths, each at least 1.
         plan: How it is measured.
+        family: Of the drafters, where one is of several.
         server_bin: The engine's program; None looks on the PATH.
         arguments: For the engine, passed through.
         progress: Called with (answers there, answers in all).
@@ -110,7 +112,8 @@ def bench(
     Raises:
         EngineError: The engine is missing or too old, or refuses what it is given.
         EngineFailure: It runs out of memory, hangs, or ends.
-        CheckpointError: Target or drafter are missing or damaged.
+        CheckpointError: Target or drafter are missing or damaged, or drafters are of
+            different families.
         CalibrationError: There is no prompt, or one that cannot be sent.
         ServerError: A draft length is out of range, or a prompt is refused.
         KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP; everything has been ended.
@@ -121,7 +124,7 @@ def bench(
     interrupts = Interrupts()
     with interrupts.held():
         with interrupts.open():
-            pair = find_pair(engine, target, drafters)
+            pair = find_pair(engine, target, drafters, family)
             program = engine.find(server_bin, [drafter.method for drafter in pair.drafters])
         arms = pair.arms(gammas if drafters else [])
         serves = [_serve(pair, arm, asks, plan, arguments) for arm in arms]

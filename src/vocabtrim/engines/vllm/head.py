@@ -182,9 +182,26 @@ class ReducedPrediction(ReducedHead):
         self.secondary_weights = (source,)
 
     def load_weights(self, weights: Weights) -> set[str] | None:
-        """Load both; the target's head is left where it is."""
-        return super().load_weights(
-            (name.removeprefix(TARGET), tensor)
-            for name, tensor in weights
-            if not (name.startswith(TARGET) and "lm_head" in name)
-        )
+        """Load both; the target's head is left where it is.
+
+        Raises:
+            ValueError: As for `ReducedHead`, or nothing of the target came along: not
+                all of vLLM's loaders read `secondary_weights`.
+        """
+        of_target = 0
+
+        def both() -> Iterator[tuple[str, torch.Tensor]]:
+            nonlocal of_target
+            for name, tensor in weights:
+                own = name.removeprefix(TARGET)
+                of_target += own != name
+                if own == name or "lm_head" not in name:
+                    yield own, tensor
+
+        loaded = super().load_weights(both())
+        if not of_target:
+            raise ValueError(
+                "a trimmed drafter has its layers from the target, of which this loader of "
+                "vLLM's read nothing: serve with --load-format auto"
+            )
+        return loaded

@@ -4,7 +4,8 @@ Given a target, vLLM makes the config of its prediction layers itself, and with 
 the name of their class. An export states what that would come to: the target's
 text config, the `model_type` that vLLM gives such a config, and the name of our
 class. transformers does not know that `model_type`; it is made known to it here,
-as a config of the target's kind.
+as a config of the target's kind. It keeps the name that it came with: of some
+`model_type`s (`qwen3_next_mtp`) vLLM puts its own class there once more.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def config_class(model_type: str) -> Any:
         refuse_untested(__version__)
         base.__init__(self, *positional, **fields)
 
+    def update(self: Any, config_dict: Mapping[str, Any]) -> None:
+        named = getattr(self, "architectures", None)
+        kept = {"architectures": named} if named else {}
+        base.update(self, {**config_dict, **kept})
+
     base: Any = getattr(transformers, BASES[model_type])
     name = _name(model_type)
     body = {
@@ -54,6 +60,7 @@ def config_class(model_type: str) -> Any:
         "__module__": __name__,
         "__qualname__": name,
         "model_type": model_type,
+        "update": update,
     }
     return type(name, (base,), body)
 

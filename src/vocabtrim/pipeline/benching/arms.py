@@ -5,7 +5,8 @@ draft length. The first drafter is the one that the others are compared with. Th
 target alone is there twice: how far its two arms lie apart is the noise.
 
 What files are, and what their steps cost, is read from their headers; nothing is
-converted here, for what is measured has to be what will be served.
+converted here, for what is measured has to be what will be served. Drafters of one
+comparison are of one family: across families, "full" and "trimmed" mean nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vocabtrim.core.metrics import StepCost
 from vocabtrim.core.results import ArmCost
 from vocabtrim.engines.base import Container
 from vocabtrim.engines.serving.base import EngineError, Serving
-from vocabtrim.families.base import family_of
+from vocabtrim.families.base import DrafterFamily, family_of, known_families
 from vocabtrim.pipeline.benching.demo_files import DEMO_FILES
 from vocabtrim.tensors.causal import target_cost
 from vocabtrim.tensors.checkpoint import Checkpoint
@@ -98,52 +99,88 @@ def foreign_arms(model: str) -> tuple[Arm, ...]:
     return Arm(cost, is_ours=False), Arm(cost, is_twin=True, is_ours=False)
 
 
-def find_pair(engine: Serving, target: str, drafters: Sequence[str]) -> Pair:
+@dataclass(frozen=True)
+class _Read:
+    """What the headers of a drafter say.
+
+    Args:
+        name: As on the command line.
+        path: File or directory.
+        family: Of drafters.
+        K: Ids that it can draft.
+        step: What a step holds and reads.
+        nbytes: Weights that it adds to the target's.
+    """
+
+    name: str
+    path: Path
+    family: str
+    K: int
+    step: StepCost
+    nbytes: int
+
+
+def find_pair(
+    engine: Serving, target: str, drafters: Sequence[str], family: str | None = None
+) -> Pair:
     """Find what is to be served and read what it costs.
 
     Args:
         engine: Serves it.
         target: As on the command line.
         drafters: The same; the first is what the others are compared with.
+        family: Which one is meant, where a drafter is of several. Without it that of
+            all of them, and of a target that is its own drafter the prediction layers.
 
     Raises:
-        CheckpointError: One is missing, damaged, or does not fit the target.
+        CheckpointError: One is missing, damaged, does not fit the target, or is of
+            another family than the first.
         EngineError: The engine does not take it in this form, or does not draft
             with such a drafter.
         EnvironmentFailure: A built-in part cannot be fetched.
+        PluginError: There is no such family.
     """
-    if engine.container is Container.GGUF:
-        return _files(engine, target, drafters)
-    return _directories(engine, target, drafters)
+    find = _files if engine.container is Container.GGUF else _directories
+    path, cost, read = find(engine, target, drafters, family)
+    if len({one.family for one in read}) > 1:
+        said = ", ".join(f"{one.name} ({one.family})" for one in read)
+        raise CheckpointError(
+            f"drafters of different families cannot be compared, and these are {said}: measure "
+            "them one by one, or say with --family which is meant"
+        )
+    found = [
+        Drafter(
+            one.path,
+            _method(engine, one.family, one.path),
+            replace(
+                cost,
+                drafter=one.name,
+                family=one.family,
+                K=one.K,
+                drafter_cost=one.step,
+                memory_delta_bytes=one.nbytes - read[0].nbytes,
+            ),
+        )
+        for one in read
+    ]
+    return Pair(path, cost, tuple(found))
 
 
-def _files(engine: Serving, target: str, names: Sequence[str]) -> Pair:
+def _files(
+    engine: Serving, target: str, names: Sequence[str], wanted: str | None
+) -> tuple[Path, ArmCost, list[_Read]]:
     path = _file(engine, target)
     model = open_gguf(path)
-    cost = ArmCost(target, gguf_causal_cost(model), model.vocab_size)
-    found: list[Drafter] = []
-    base: int | None = None
+    read = []
     for name in names:
         drafter_path = _file(engine, name)
         drafter = open_gguf(drafter_path)
         family, K, step = _of_file(drafter, model)
+        if wanted not in (None, family):
+            raise CheckpointError(f"it is no drafter of the family {wanted}", path=drafter_path)
         nbytes = sum(info.nbytes for info in drafter.tensors.values())
-        base = nbytes if base is None else base
-        found.append(
-            Drafter(
-                drafter_path,
-                _method(engine, family, drafter_path),
-                replace(
-                    cost,
-                    drafter=name,
-                    family=family,
-                    K=K,
-                    drafter_cost=step,
-                    memory_delta_bytes=nbytes - base,
-                ),
-            )
-        )
-    return Pair(path, cost, tuple(found))
+        read.append(_Read(name, drafter_path, family, K, step, nbytes))
+    return path, ArmCost(target, gguf_causal_cost(model), model.vocab_size), read
 
 
 def _of_file(drafter: GgufModel, target: GgufModel) -> tuple[str, int, StepCost]:
@@ -154,35 +191,49 @@ def _of_file(drafter: GgufModel, target: GgufModel) -> tuple[str, int, StepCost]
     return kind.family, head.held.size, gguf_cost(drafter, kind, head)
 
 
-def _directories(engine: Serving, target: str, names: Sequence[str]) -> Pair:
+def _directories(
+    engine: Serving, target: str, names: Sequence[str], wanted: str | None
+) -> tuple[Path, ArmCost, list[_Read]]:
     path = locate(target)
     verifier = Checkpoint.open(path)
-    cost = ArmCost(target, target_cost(verifier), verifier.integer("vocab_size"))
-    found: list[Drafter] = []
-    base: int | None = None
-    for name in names:
-        drafter_path = locate(name)
-        drafter = Checkpoint.open(drafter_path)
-        family = family_of(drafter, to_decode=True)
+    drafters = [Checkpoint.open(locate(name)) for name in names]
+    families = _families(drafters, path, wanted)
+    read = []
+    for name, drafter, family in zip(names, drafters, families, strict=True):
         step = family.cost(drafter, verifier)
         K = family.head(drafter, verifier).held.size
-        nbytes = sum(info.nbytes for info in drafter.tensors.values())
-        base = nbytes if base is None else base
-        found.append(
-            Drafter(
-                drafter_path,
-                _method(engine, family.name, drafter_path),
-                replace(
-                    cost,
-                    drafter=name,
-                    family=family.name,
-                    K=K,
-                    drafter_cost=step,
-                    memory_delta_bytes=nbytes - base,
-                ),
-            )
-        )
-    return Pair(path, cost, tuple(found))
+        # prediction layers are there already
+        is_part = family.sidecar and _is_same(drafter.path, path)
+        nbytes = 0 if is_part else sum(info.nbytes for info in drafter.tensors.values())
+        read.append(_Read(name, drafter.path, family.name, K, step, nbytes))
+    return path, ArmCost(target, target_cost(verifier), verifier.integer("vocab_size")), read
+
+
+def _families(
+    drafters: Sequence[Checkpoint], target: Path, wanted: str | None
+) -> list[DrafterFamily]:
+    """Return the family of each drafter, of several the one that all of them are of."""
+    if wanted is not None:
+        return [family_of(drafter, wanted) for drafter in drafters]
+    known = [_known(drafter, target) for drafter in drafters]
+    chosen = []
+    for drafter, found in zip(drafters, known, strict=True):
+        shared = [one for one in found if all(one in others for others in known)] or found
+        decoded = [one for one in shared if one.decoded] or shared
+        chosen.append(decoded[0] if len(decoded) == 1 else family_of(drafter))
+    return chosen
+
+
+def _known(drafter: Checkpoint, target: Path) -> list[DrafterFamily]:
+    found = known_families(drafter)
+    if not _is_same(drafter.path, target):
+        return found
+    # a whole target drafts for itself as fast as it decodes
+    return [one for one in found if one.sidecar] or found
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _method(engine: Serving, family: str, path: Path) -> str:

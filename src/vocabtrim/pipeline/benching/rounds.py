@@ -4,7 +4,9 @@ Where memory allows, a server for each arm is up all the time and idle but for i
 turn: arms then take turns prompt by prompt, in an order that rotates, and a
 machine that slows down slows all of them. An idle server costs memory only. Where
 it does not, one server is up at a time and arms take turns repeat by repeat, at
-the price of starting each anew. Which it was is said, with what a start took.
+the price of starting each anew. Which it was is said, with what a start took. Of
+an accelerator's memory nothing is known before: a later server that finds none
+has all of them up one at a time.
 
 Nothing that is started outlives `run`, however it ends (`interrupts.py`).
 """
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from vocabtrim.engines.openai.asking import Ask
 from vocabtrim.engines.serving.answers import Answer, Asker
-from vocabtrim.engines.serving.base import Serve
+from vocabtrim.engines.serving.base import OutOfMemory, Serve
 from vocabtrim.engines.serving.counters import Counted, Metrics, counted, is_exact
 from vocabtrim.engines.serving.launch import Launcher, Server, end_servers
 
@@ -38,6 +40,10 @@ UNSETTLED = (
     "somebody else use the server?"
 )
 ROUNDED = "the counters of {name} are so high that they are printed rounded; start it anew"
+CROWDED = (
+    "{name} found no memory for another server beside those that were up, so one is up at a time; "
+    "--one-at-a-time begins so"
+)
 
 
 @dataclass(frozen=True)
@@ -126,18 +132,19 @@ class Rounds:
         started: list[Server] = []
         try:
             first = self._started(launcher, serves, 0, started)
-            self.together = not one_at_a_time and _fits(first, len(serves))
-            if self.together:
-                others = [
-                    self._started(launcher, serves, arm, started) for arm in range(1, len(serves))
-                ]
-                self.ask([first, *others])
-                self._remember_peaks(dict(enumerate([first, *others])))
-                return
+            unused: Server | None = first
+            if not one_at_a_time and _fits(first, len(serves)):
+                servers = self._beside(first, launcher, serves, started)
+                self.together = servers is not None
+                if servers is not None:
+                    self.ask(servers)
+                    self._remember_peaks(dict(enumerate(servers)))
+                    return
+                unused = None
             for turn in range(self.repeat):
                 for arm in _rotated(range(len(serves)), turn):
-                    reuse = turn == 0 and arm == 0
-                    server = first if reuse else self._started(launcher, serves, arm, started)
+                    server = unused or self._started(launcher, serves, arm, started)
+                    unused = None
                     self._turn({arm: server}, turn, len(serves))
                     self._remember_peaks({arm: server})
                     end_servers(started, launcher.limits, launcher.interrupts)
@@ -204,6 +211,21 @@ class Rounds:
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def _beside(
+        self, first: Server, launcher: Launcher, serves: Sequence[Serve], started: list[Server]
+    ) -> list[Server] | None:
+        """Start the other arms' servers; where one finds no memory, end all and return None."""
+        servers = [first]
+        try:
+            for arm in range(1, len(serves)):
+                servers.append(self._started(launcher, serves, arm, started))
+        except OutOfMemory:
+            self._warn(CROWDED.format(name=first.engine.name))
+            end_servers(started, launcher.limits, launcher.interrupts)
+            started.clear()
+            return None
+        return servers
 
     def _started(
         self, launcher: Launcher, serves: Sequence[Serve], arm: int, started: list[Server]

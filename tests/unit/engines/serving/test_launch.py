@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving import QUICK, ending, launcher, logged, runs, tell
-from vocabtrim.engines.serving.base import EngineError, EngineFailure, Program, Serve
+from vocabtrim.engines.serving.base import EngineError, EngineFailure, OutOfMemory, Program, Serve
 from vocabtrim.engines.serving.interrupts import Interrupts
 from vocabtrim.engines.serving.launch import (
     Launcher,
@@ -49,8 +49,9 @@ FAULTS = {
     "refuse": (EngineError, r"ended before it was up, with 1; it said:\n  .*wrong shape"),
     "crash": (EngineError, r"by signal SIGABRT; it said:\n  terminate called"),
     "port": (EngineError, "could not listen: its port is taken"),
-    "memory": (EngineFailure, r"found too little memory and ended.*said:\n  .*insufficient"),
-    "killed": (EngineFailure, r"was killed before it was up, most likely because"),
+    "memory": (OutOfMemory, r"found too little memory and ended.*said:\n  .*insufficient"),
+    "gpu": (OutOfMemory, r"two servers at once \(--one-at-a-time\); it said:\n  .*Free memory on"),
+    "killed": (OutOfMemory, r"was killed before it was up, most likely because"),
 }
 
 

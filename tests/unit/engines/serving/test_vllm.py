@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.clean_drafters import sidecar, trimmed_eagle, trimmed_lm
+from tests.tiny import edit
 from vocabtrim.engines.serving.base import EngineError, Program, Serve
-from vocabtrim.engines.serving.vllm import LOCAL_ARGMAX, MODULE, PLUGIN, SPECULATIVE
+from vocabtrim.engines.serving.vllm import BEST, MODULE, PLUGIN, SPECULATIVE
+from vocabtrim.pipeline.export import export
 
 PROGRAM = Program(("vllm", "serve"), "0.32.0")
 
@@ -83,9 +87,12 @@ def test_a_server_without_a_drafter_is_told_nothing_of_drafting() -> None:
 
 
 def drafting(
-    *arguments: str, program: Program = PROGRAM, method: str = "eagle3"
+    *arguments: str,
+    program: Program = PROGRAM,
+    method: str = "eagle3",
+    drafter: Path = Path("D"),
 ) -> tuple[dict[str, object], list[str]]:
-    serve = Serve(Path("T"), Path("D"), method, 3, arguments=arguments)
+    serve = Serve(Path("T"), drafter, method, 3, arguments=arguments)
     words = PLUGIN.command(program, serve, port=1, alias="a")
     at = words.index(SPECULATIVE)
     assert words.count(SPECULATIVE) == 1
@@ -101,13 +108,33 @@ def test_a_drafter_is_one_document() -> None:
 
 def test_a_newer_one_takes_the_best_of_k_logits(tmp_path: Path) -> None:
     new = PLUGIN.find(environment(tmp_path, {"vllm": "0.32.0"}), [])
-    assert drafting(program=new)[0] == OURS | {LOCAL_ARGMAX: True}
-    assert drafting(program=new, method="draft_model")[0] == OURS | {"method": "draft_model"}
-    own = json.dumps({LOCAL_ARGMAX: False})
-    assert drafting(SPECULATIVE, own, program=new)[0] == OURS | {LOCAL_ARGMAX: False}
+    assert drafting(program=new)[0] == OURS | {BEST: True}
+    own = json.dumps({BEST: False})
+    assert drafting(SPECULATIVE, own, program=new)[0] == OURS | {BEST: False}
     (tmp_path / "old").mkdir()
     old = PLUGIN.find(environment(tmp_path / "old", {"vllm": "0.11.0"}), [])
     assert drafting(program=old)[0] == OURS
+
+
+@pytest.mark.parametrize("kind", ["mtp", "draft_model", "eagle"])
+def test_a_drafter_of_the_plug_in_is_served_as_its_export_says(tmp_path: Path, kind: str) -> None:
+    makes = {"mtp": sidecar, "draft_model": trimmed_lm, "eagle": trimmed_eagle}
+    made = makes[kind](tmp_path / "made")
+    if kind == "eagle":  # a bias of fc has no place in vLLM
+        edit(made, drop=["fc.bias"], config={"bias": False})
+    result = export(made, "vllm", tmp_path / "out", target="org/t")
+    exported = json.loads(shlex.split(result.command or "")[-1])
+    assert exported[BEST] is True
+    new = PLUGIN.find(environment(tmp_path, {"vllm": "0.32.0"}), [])
+    served, _ = drafting(program=new, method=kind, drafter=tmp_path / "out")
+    assert served == exported
+
+
+def test_not_each_of_vllms_own_classes_is_asked_for_the_best_alone(tmp_path: Path) -> None:
+    new = PLUGIN.find(environment(tmp_path, {"vllm": "0.32.0"}), [])
+    trimmed_lm(tmp_path / "made")
+    for method, drafter in (("draft_model", tmp_path / "lm"), ("mtp", Path("T"))):
+        assert BEST not in drafting(program=new, method=method, drafter=drafter)[0]
 
 
 @pytest.mark.parametrize("joined", [True, False])

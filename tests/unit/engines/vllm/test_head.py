@@ -114,6 +114,13 @@ def test_prediction_layers_come_from_the_target(monkeypatch: pytest.MonkeyPatch)
     assert not source.is_unused_weight("mtp.fc.weight")
 
 
+def test_layers_that_a_loader_did_not_read_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of vLLM's loaders read the drafter's directory alone."""
+    install(monkeypatch, Ranks())
+    with pytest.raises(ValueError, match=r"read nothing: serve with --load-format auto"):
+        built(Ranks(), {"lm_head.weight": rows(), "d2t": D2T}, prediction=True)
+
+
 def test_vllm_is_told_not_to_put_the_targets_head_in_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

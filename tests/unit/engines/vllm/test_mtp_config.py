@@ -37,6 +37,17 @@ def test_transformers_opens_one(tmp_path: Path, model_type: str) -> None:
     assert config.layer_types == ["linear_attention"]
 
 
+@pytest.mark.parametrize("model_type", ["qwen3_5_mtp", "qwen3_next_mtp"])
+def test_one_keeps_the_name_of_our_class(model_type: str) -> None:
+    """vLLM writes the name of its own where it meets this type, and other keys with it."""
+    from vocabtrim.engines.vllm.mtp_config import config_class
+
+    config = config_class(model_type)(**FIELDS, architectures=["TrimmedQwen3NextMTP"])
+    config.update({"n_predict": 2, "architectures": ["Qwen3NextMTP"]})
+    assert config.architectures == ["TrimmedQwen3NextMTP"]
+    assert config.n_predict == 2
+
+
 def test_one_goes_over_to_another_process() -> None:
     from vocabtrim.engines.vllm.mtp_config import config_class
 

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.clean_drafters import K as FEWER
+from tests.clean_drafters import V as WHOLE
+from tests.clean_drafters import sidecar, trimmed_lm
 from tests.tiny import tiny_eagle3, tiny_target
 from tests.tiny_gguf import H, V, tiny_gguf, tiny_gguf_target
 from vocabtrim.core.errors import CheckpointError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.engines.serving.base import EngineError, serving_named
 from vocabtrim.pipeline.benching.arms import find_pair, foreign_arms
+from vocabtrim.pipeline.export import export
 from vocabtrim.pipeline.trim import trim
 from vocabtrim.tensors.checkpoint import Checkpoint
 
@@ -104,3 +108,58 @@ def test_of_a_server_of_others_nothing_is_claimed() -> None:
         (False, False, 0),
         (True, False, 0),
     ]
+
+
+def natively(directory: Path) -> tuple[str, str]:
+    """A target with prediction layers, and what is served of it with fewer ids."""
+    made = sidecar(directory / "sidecar")
+    export(made, "vllm", directory / "out", target=str(directory / "host"))
+    return str(directory / "host"), str(directory / "out")
+
+
+def test_a_target_that_is_its_own_drafter_drafts_with_its_prediction_layers(tmp_path: Path) -> None:
+    target, trimmed = natively(tmp_path)
+    pair = find_pair(VLLM, target, [f"{tmp_path}/sidecar/../host", trimmed])
+    assert [drafter.method for drafter in pair.drafters] == ["mtp"] * 2
+    assert [drafter.cost.K for drafter in pair.drafters] == [WHOLE, FEWER]
+    rows, maps = FEWER * 32 * 4, FEWER * 8 + WHOLE
+    deltas = [drafter.cost.memory_delta_bytes for drafter in pair.drafters]
+    assert deltas == [0, rows + maps]
+    (alone,) = find_pair(VLLM, target, [target]).drafters
+    assert alone.method == "mtp"
+
+
+def test_of_several_families_the_one_of_all_drafters_is_meant(tmp_path: Path) -> None:
+    target, trimmed = natively(tmp_path / "a")
+    other = tiny_target(tmp_path / "t", vocab_size=WHOLE)
+    for drafters, methods in (
+        ([target, trimmed], ["mtp"] * 2),
+        ([target], ["draft_model"]),
+        ([target, str(other)], ["draft_model"] * 2),
+    ):
+        pair = find_pair(VLLM, str(other), drafters)
+        assert [drafter.method for drafter in pair.drafters] == methods
+    (named,) = find_pair(VLLM, str(other), [target], "mtp").drafters
+    assert named.method == "mtp"
+    (named,) = find_pair(VLLM, target, [target], "independent").drafters
+    assert named.method == "draft_model"
+    with pytest.raises(CheckpointError, match="no drafter of the family eagle3"):
+        find_pair(VLLM, str(other), [target], "eagle3")
+
+
+def test_drafters_of_different_families_are_not_compared(tmp_path: Path) -> None:
+    target, trimmed = natively(tmp_path / "a")
+    lm = str(trimmed_lm(tmp_path / "b" / "less"))
+    said = rf"{lm} \(independent\), {trimmed} \(mtp\): measure them one by one"
+    with pytest.raises(CheckpointError, match=said):
+        find_pair(VLLM, target, [lm, trimmed])
+    # nor does a target change what it is for the sake of a comparison
+    with pytest.raises(CheckpointError, match=r"host \(mtp\), .*less \(independent\)"):
+        find_pair(VLLM, target, [target, lm])
+    file, full, _ = files(tmp_path)
+    other = str(tiny_gguf_target(tmp_path / "d.gguf", hidden=128, tied=False))
+    with pytest.raises(CheckpointError, match=r"d\.gguf \(independent\)"):
+        find_pair(LLAMA, file, [full, other])
+    assert find_pair(LLAMA, file, [full], "eagle3").drafters
+    with pytest.raises(CheckpointError, match="no drafter of the family mtp"):
+        find_pair(LLAMA, file, [full], "mtp")

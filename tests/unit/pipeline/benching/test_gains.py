@@ -55,8 +55,9 @@ def test_a_ratio_is_of_rates_and_its_interval_holds_it() -> None:
 
 
 def test_several_lengths_make_one_geometric_mean() -> None:
-    unit = timed([[10, 10, 10]], [[1, 1, 1]])
-    double, half = timed([[10, 10, 10]], [[0.5] * 3]), timed([[10, 10, 10]], [[2.0] * 3])
+    tokens = [[10.0] * 3] * 2
+    unit = timed(tokens, [[1.0] * 3] * 2)
+    double, half = timed(tokens, [[0.5] * 3] * 2), timed(tokens, [[2.0] * 3] * 2)
     found = ratio_of([(double, unit), (half, unit)], generator(), resamples=50)
     assert found == Ratio(pytest.approx(1.0), pytest.approx(1.0), pytest.approx(1.0))
     found = ratio_of([(double, unit), (double, half)], generator(), resamples=50)
@@ -77,12 +78,19 @@ def test_what_hits_both_arms_alike_does_not_widen_the_interval() -> None:
     assert found.high == pytest.approx(1.2)
 
 
-def test_equal_arms_are_called_faster_rarely() -> None:
+@pytest.mark.parametrize(
+    ("prompts", "repeats"), [(20, 3), (2, 3), (3, 3), (6, 1), (1, 6), (1, 3), (1, 5)]
+)
+def test_equal_arms_are_called_faster_rarely(prompts: int, repeats: int) -> None:
     # 95 % intervals of 200 pairs of equal arms: more than 24 above 1 has probability < 1e-8 at
-    # the nominal 2.5 %, and the bootstrap over 20 prompts may miss that by a factor of two
+    # the nominal 2.5 %, which the bootstrap over six prompts misses by a factor of three, and
+    # 12.5 % of three repeats would be 25
+    def arm(seed: int) -> Timed:
+        return simulated(50.0, seed, spread=0.3, prompts=prompts, repeats=repeats)
+
     above = 0
     for seed in range(200):
-        pair = simulated(50.0, 2 * seed, spread=0.3), simulated(50.0, 2 * seed + 1, spread=0.3)
+        pair = arm(2 * seed), arm(2 * seed + 1)
         found = ratio_of([pair], np.random.default_rng(seed), resamples=200)
         assert found is not None
         above += found.is_above_one
@@ -90,10 +98,11 @@ def test_equal_arms_are_called_faster_rarely() -> None:
 
 
 def test_too_few_measurements_have_no_interval() -> None:
-    pair = timed([[10.0, 10.0]], [[1.0, 1.0]]), timed([[10.0, 10.0]], [[2.0, 2.0]])
+    ten, one, two = [[10.0] * 5], [[1.0] * 5], [[2.0] * 5]
+    pair = timed(ten, one), timed(ten, two)
     assert ratio_of([pair], generator(), resamples=10) == Ratio(2.0)
     assert not Ratio(2.0).is_above_one
-    assert ratio_of([(pair[0], timed([[0.0, 0]], [[0.0, 0]]))], generator(), resamples=9) is None
+    assert ratio_of([(pair[0], timed([[0.0] * 5], [[0.0] * 5]))], generator(), resamples=9) is None
     assert ratio_of([], generator(), resamples=9) is None
 
 

@@ -120,10 +120,30 @@ def test_counters_that_cannot_be_trusted_are_left_out(
 
 FAULTS: dict[str, tuple[dict[str, Any], type[VocabtrimError]]] = {
     "a later server refuses": ({"fail": "refuse", "fail_with": "trimmed.gguf"}, EngineError),
+    "a later server has no room ever": (
+        {"fail": "gpu", "fail_with": "trimmed.gguf"},
+        EngineFailure,
+    ),
     "the first refuses": ({"fail": "memory"}, EngineFailure),
     "one dies in the middle": ({"dies_after": 3}, EngineError),
     "none ends by itself": ({"dies_after": 3, "stubborn": True, "children": True}, EngineError),
 }
+
+
+def test_servers_that_find_no_memory_beside_others_are_up_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(monkeypatch, log=str(tmp_path / "log"), room=2)
+    rounds = measured(tmp_path)
+    assert not rounds.together
+    (warning,) = rounds.warnings
+    assert "llama.cpp found no memory for another server beside those" in warning
+    assert "--one-at-a-time" in warning
+    places = sorted((block.arm, block.repeat, block.index) for block in rounds.blocks)
+    assert places == [(arm, turn, at) for arm in range(3) for turn in range(2) for at in range(3)]
+    # two that were up and one that was not, then each arm in each repeat
+    assert len(logged(tmp_path / "log")) == 3 + 6
+    assert not any(map(runs, logged(tmp_path / "log")))
 
 
 @pytest.mark.parametrize("one_at_a_time", [False, True])
