@@ -95,14 +95,17 @@ class Table:
     def lines(self) -> list[str]:
         """Return the table and what follows from it, as Markdown."""
         plain = median(self.plain_ms)
+        scatter = [point.spread for point in self.points if point.gamma]
         heads = [f"T(K, {gamma})" for gamma in self.gammas]
         gains = [f"÷ full, γ {gamma}" for gamma in self.gammas]
         lines = [
             f"### {self.shape}, {self.kind}",
             "",
             f"Without a drafter {plain:.1f} ms a token; its turns lie "
-            f"{self.noise:.1%} apart. Milliseconds of a cycle; *÷ full*: T(V, γ) / T(K, γ), what "
-            "trimming gains at most, if it costs no acceptance (*latency measured, a bound*).",
+            f"{self.noise:.1%} apart. The turns of a cycle lie {median(scatter):.1%} apart, at "
+            f"most {max(scatter):.1%}: smaller differences say nothing. Milliseconds of a cycle; "
+            "*÷ full*: T(V, γ) / T(K, γ), what trimming gains at most, if it costs no acceptance "
+            "(*latency measured, a bound*).",
             "",
             _row("K", *heads, *gains),
             _row(*["---:"] * (1 + 2 * len(self.gammas))),
