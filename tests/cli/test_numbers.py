@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vocabtrim.cli.numbers import NumbersError, numbers
+from vocabtrim.cli.numbers import NumbersError, numbers, weights
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,13 @@ def test_numbers(text: str, found: list[int]) -> None:
 def test_what_is_no_number_is_named(text: str) -> None:
     with pytest.raises(NumbersError, match="--gamma takes numbers"):
         numbers(text, "--gamma")
+
+
+def test_weights() -> None:
+    assert weights(["code=2", "a=b=0.5"]) == {"code": 2.0, "a=b": 0.5}
+
+
+@pytest.mark.parametrize("text", ["code", "code=", "=2", "code=x"])
+def test_what_is_no_weight_is_named(text: str) -> None:
+    with pytest.raises(NumbersError, match="--weight takes DOMAIN=NUMBER"):
+        weights([text])

@@ -60,6 +60,8 @@ def test_faults_are_one_sentence(vocabtrim: Command, place: Path) -> None:
         (("--latency", place / "absent"), "no JSON can be read"),
         (("--latency", place / "l", "--gamma", "x"), "--gamma takes numbers"),
         (("--latency", place / "l", "--gamma", "9"), "asked for 9"),
+        (("--latency", place / "l", "--weight", "odd"), "--weight takes DOMAIN=NUMBER"),
+        (("--latency", place / "l", "--weight", "code=2"), "no domain 'code' to weight"),
     ):
         outcome = vocabtrim("plan", place / "t", "--counts", place / "c", *more)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome.err

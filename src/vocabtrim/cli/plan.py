@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vocabtrim.cli.console import Console
-from vocabtrim.cli.numbers import numbers
+from vocabtrim.cli.numbers import numbers, weights
 from vocabtrim.cli.options import Debug, Force, Json, Quiet
 from vocabtrim.core.errors import VocabtrimError
 
@@ -47,6 +47,12 @@ def plan(
     exact_k: Annotated[
         bool, typer.Option("--exact-k", help="Do not round K up to a multiple of 64.")
     ] = False,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DOMAIN=W", help="Let a domain count W times, as in your traffic; repeatable."
+        ),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
     force: Force = False,
@@ -72,6 +78,7 @@ def plan(
         sizes=numbers(top_k, "--top-k") if top_k is not None else [],
         gammas=numbers(gamma, "--gamma") if gamma is not None else [],
         exact=exact_k,
+        weights=weights(weight or []),
     )
     for warning in result.warnings:
         console.warn(warning)

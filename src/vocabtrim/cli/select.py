@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from vocabtrim.cli.console import Console
+from vocabtrim.cli.numbers import weights
 from vocabtrim.cli.options import TOKENIZER_HELP, Debug, Force, Json, Output, Quiet
 from vocabtrim.core.errors import VocabtrimError
 
@@ -174,7 +175,7 @@ def select(
             _rule(simple, rule, exact=exact_k),
             output,
             base=base,
-            weights=_weights(weight or []),
+            weights=weights(weight or []),
             keep=KeepIds.parse(keep),
             trace=trace,
             tokenizer=_tokenizer(tokenizer),
@@ -210,19 +211,6 @@ def _rule(simple: dict[str, int | float | None], rule: str | None, *, exact: boo
             raise SelectionUsageError("with --rule, write exact=true among the rule's options")
         return parse_rule(rule)
     return parse_rule(asked[0] + (",exact=true" if exact else ""))
-
-
-def _weights(pairs: list[str]) -> dict[str, float]:
-    weights = {}
-    for pair in pairs:
-        domain, equals, number = pair.rpartition("=")
-        try:
-            weights[domain] = float(number)
-        except ValueError:
-            equals = ""
-        if not (domain and equals):
-            raise SelectionUsageError(f"--weight takes DOMAIN=NUMBER, found {pair!r}")
-    return weights
 
 
 def _tokenizer(name: str | None) -> Path | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
@@ -58,6 +59,7 @@ def plan_pair(
     sizes: Sequence[int] = (),
     gammas: Sequence[int] = (),
     exact: bool = False,
+    weights: Mapping[str, float] | None = None,
 ) -> PlanResult:
     """Choose K and γ.
 
@@ -70,6 +72,8 @@ def plan_pair(
             rows are always among them.
         gammas: Draft lengths, at most the traces'; all of them by default.
         exact: Take `sizes` as they are.
+        weights: Domain to how often its texts count, and its tokens where the
+            counts name it too; each counts once without.
 
     Raises:
         ArtifactError: A file is not what it should be.
@@ -82,6 +86,8 @@ def plan_pair(
     evidence = _evidence(traces, counts, measured)
     cost = evidence.cost or (None if measured is None else measured.cost)
     warnings = [] if evidence.trace is not None else [BOUND]
+    weights = dict(weights or {})
+    mix = evidence.mix(weights, warnings)
     if measured is None:
         if cost is None:
             raise TraceError(
@@ -95,11 +101,11 @@ def plan_pair(
     lengths = sorted(set(gammas)) or list(range(1, evidence.longest + 1))
     if lengths[0] < 1:
         raise TraceError(f"draft lengths must be 1 or more, found {lengths[0]}")
-    replayed = evidence.replayed(evidence.sizes(sizes, exact=exact), lengths, warnings)
+    replayed = evidence.replayed(evidence.sizes(sizes, exact=exact), lengths, weights, warnings)
     by_machine = latency is not None
     batches = []
     for one in measured.batches:
-        points = surface(replayed.__getitem__, list(replayed), one)
+        points = surface(replayed.__getitem__, list(replayed), one, mix)
         # a bound is no measurement of acceptance, but time is still worth what it is worth
         margin = None if by_machine else 0.0
         found = plan(points, evidence.rows, one, margin=margin, bounds=evidence.trace is None)
@@ -121,6 +127,7 @@ def plan_pair(
         memory_delta_bytes=None if cost is None else cost.memory_delta(chosen.chosen.K),
         drift=_drift(evidence.trace, replayed, chosen, measured.batches[0]),
         conditions=measured.conditions,
+        weights=weights,
         warnings=tuple(warnings),
     )
 
@@ -175,6 +182,29 @@ class _Evidence:
             f"{self.names[0]}: they are taken for the same pair"
         ]
 
+    def mix(self, weights: Mapping[str, float], warnings: list[str]) -> NDArray[np.float64] | None:
+        """Return how often each text counts, [texts]; None where all count once."""
+        if not weights:
+            return None
+        if self.trace is None:
+            raise TraceError("weights are for the texts of a trace, and there is none")
+        domains = {text.domain for text in self.trace.texts if text.domain}
+        for name, weight in weights.items():
+            if name not in domains:
+                known = ", ".join(sorted(domains)) or "none"
+                raise TraceError(f"no domain {name!r} to weight; the trace has: {known}")
+            if not (np.isfinite(weight) and weight >= 0):
+                raise TraceError(f"the weight of domain {name} must be 0 or more, found {weight}")
+        if strange := sorted(weights.keys() - self.counts.domains.keys()):
+            warnings.append(
+                f"{self.path.name} names no domain {', '.join(strange)}: which ids are kept does "
+                "not follow its weight"
+            )
+        found = np.array([weights.get(text.domain, 1.0) for text in self.trace.texts])
+        if not found.any():
+            raise TraceError("all texts of the trace have weight 0")
+        return found
+
     def sizes(self, asked: Sequence[int], *, exact: bool) -> list[int]:
         """Return the sizes to look at, all rows among them."""
         kept, rows = int(KeepIds().of(self.counts).size), self.rows
@@ -187,7 +217,11 @@ class _Evidence:
         return sorted(sizes | {rows})
 
     def replayed(
-        self, sizes: Sequence[int], gammas: Sequence[int], warnings: list[str]
+        self,
+        sizes: Sequence[int],
+        gammas: Sequence[int],
+        weights: Mapping[str, float],
+        warnings: list[str],
     ) -> dict[int, list[Replayed]]:
         """Return what decoding with each size comes to; say which sizes the trace leaves open."""
         if self.trace is None:
@@ -203,7 +237,8 @@ class _Evidence:
                 size: bound(total - firsts, max(count, 0), gammas)
                 for size, count in outside.items()
             }
-        nested, _ = nested_of(self.trace, self.path)
+        counted = {name: one for name, one in weights.items() if name in self.counts.domains}
+        nested, _ = nested_of(self.trace, self.path, counted)
         opened = {size: nested.open_at(size) for size in sizes}
         if most := max(opened.values()):
             at = [f"{size:,}" for size, count in opened.items() if count]

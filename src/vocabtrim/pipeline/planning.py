@@ -9,7 +9,7 @@ be taken for an answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vocabtrim.replay.plan import Advice
@@ -117,6 +117,7 @@ class PlanResult:
         memory_delta_bytes: Bytes of weights that trimming to the choice adds.
         drift: By domain, worst first.
         conditions: Of the measurement.
+        weights: Domain to how often it counts.
         warnings: What a reader should know.
     """
 
@@ -133,6 +134,7 @@ class PlanResult:
     memory_delta_bytes: int | None
     drift: tuple[Drift, ...]
     conditions: Mapping[str, Any]
+    weights: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -182,6 +184,7 @@ class PlanResult:
             what = "speed-up by parameters alone (a target pass takes 1, a draft step c)"
         of = "at most: a bound from counts" if self.acceptance == "bound" else "from the trace"
         texts = f"{self.prompts:,} prompts, " if self.prompts else ""
+        mix = "".join(f", {name} × {weight:g}" for name, weight in self.weights.items())
         head = f"{'K':>9}" + "".join(f"{f'γ = {gamma}':>8}" for gamma in gammas)
         rows = []
         for K in sorted({one.K for one in chosen.points}):
@@ -192,7 +195,7 @@ class PlanResult:
             )
             rows.append(row.rstrip())
         return [
-            f"{what}, {of}; batch {chosen.batch}, {texts}{self.tokens:,} tokens",
+            f"{what}, {of}; batch {chosen.batch}, {texts}{self.tokens:,} tokens{mix}",
             head,
             *rows,
         ]

@@ -7,7 +7,7 @@ frequency), for as many K as are asked for. Intervals are over prompts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -177,18 +177,27 @@ def replay_trace(
     )
 
 
-def nested_of(trace: Trace, counts: Path) -> tuple[Nested, int]:
+def nested_of(
+    trace: Trace, counts: Path, weights: Mapping[str, float] | None = None
+) -> tuple[Nested, int]:
     """Return the vocabularies that `select` takes from counts, and how many ids they must keep.
 
     Ids that the drafter's head has no rows for come last.
 
+    Args:
+        trace: Of the drafter.
+        counts: The file.
+        weights: Domain of the counts to factor, as `select` takes them.
+
     Raises:
         ArtifactError: The file is not what it should be.
         TokenizerMismatch: Counts and trace belong to different tokenizers.
+        PluginError: A weight is negative or names no domain of the counts.
     """
     read, _ = read_counts(counts, tokenizer=trace.tokenizer)
     must_keep = KeepIds().of(read)
-    return Nested(trace, trace.order(Evidence(read).ranking(must_keep))), int(must_keep.size)
+    order = Evidence(read, weights=weights or {}).ranking(must_keep)
+    return Nested(trace, trace.order(order)), int(must_keep.size)
 
 
 def _run(

@@ -45,7 +45,7 @@ class Point:
         block_efficiency: Tokens a cycle.
         tokens_per_second: Of the whole batch.
         speedup: Over autoregressive decoding at the same batch size.
-        seconds: [texts] of each text's cycles.
+        seconds: [texts] of each text's cycles, times the text's weight.
     """
 
     K: int
@@ -91,7 +91,10 @@ class Plan:
 
 
 def surface(
-    replayed: Callable[[int], Sequence[Replayed]], sizes: Sequence[int], latency: Latency
+    replayed: Callable[[int], Sequence[Replayed]],
+    sizes: Sequence[int],
+    latency: Latency,
+    weights: NDArray[np.float64] | None = None,
 ) -> tuple[Point, ...]:
     """Return every point of a grid.
 
@@ -99,27 +102,38 @@ def surface(
         replayed: K to what decoding comes to, a result for each γ.
         sizes: The K of the grid.
         latency: Of the machine.
+        weights: [texts], how often each text counts; once without them.
     """
-    return tuple(point(size, one, latency) for size in sizes for one in replayed(size))
+    return tuple(point(size, one, latency, weights) for size in sizes for one in replayed(size))
 
 
-def point(size: int, replayed: Replayed, latency: Latency) -> Point:
+def point(
+    size: int, replayed: Replayed, latency: Latency, weights: NDArray[np.float64] | None = None
+) -> Point:
     """Return what one K and γ come to.
 
+    Args:
+        size: K.
+        replayed: What decoding comes to.
+        latency: Of the machine.
+        weights: [texts], how often each text counts; once without them.
+
     Raises:
-        TraceError: The texts have no cycle.
+        TraceError: The texts that count have no cycle.
     """
-    counts = replayed.pooled
-    if not counts.cycles:
+    weights = np.ones(replayed.tokens.size) if weights is None else weights
+    tokens = float(weights @ replayed.tokens)
+    cycles = float(weights @ replayed.accepted.sum(axis=1))
+    if not cycles:
         raise TraceError("the texts are too short for a single cycle")
-    each = seconds_of(replayed.made, size, latency)
+    each = weights * seconds_of(replayed.made, size, latency)
     seconds = float(each.sum())
     return Point(
         K=size,
         gamma=replayed.gamma,
-        block_efficiency=counts.tokens / counts.cycles,
-        tokens_per_second=latency.batch * counts.tokens / seconds,
-        speedup=counts.tokens * latency.token() / seconds,
+        block_efficiency=tokens / cycles,
+        tokens_per_second=latency.batch * tokens / seconds,
+        speedup=tokens * latency.token() / seconds,
         seconds=each,
     )
 

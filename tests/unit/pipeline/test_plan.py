@@ -173,6 +173,63 @@ def test_drift_to_each_domain_is_told_worst_first(trace: Path, counts: Path) -> 
     assert found.lines()[-2].startswith(found.drift[0].domain)
 
 
+@pytest.mark.parametrize("times", [0, 3])
+def test_a_weight_is_so_many_texts(trace: Path, counts: Path, times: int) -> None:
+    weighted = plan_pair(
+        [trace], counts, latency=latencies(), sizes=[4, 8], exact=True, weights={"odd": times}
+    )
+    assert weighted.weights == {"odd": times}
+    assert f"odd × {times}" in weighted.lines()[0]
+    # the counts of these tests name no domain, so the ids are those of before
+    assert any("which ids are kept does not follow" in one for one in weighted.warnings)
+    measured = latency()
+    for one in weighted.choice.points:
+        tokens = cycles = seconds = 0.0
+        decoded = WORLD.decode(np.arange(one.K), one.gamma)
+        made = WORLD.made(np.arange(one.K), one.gamma)
+        for text, count, drafted in zip(WORLD.texts, decoded, made, strict=True):
+            for _ in range(times if text.domain == "odd" else 1):
+                tokens, cycles = tokens + count.tokens, cycles + count.cycles
+                seconds += sum(
+                    int(n) * measured.cycle(one.K, drafts) for drafts, n in enumerate(drafted)
+                )
+        assert one.block_efficiency == pytest.approx(tokens / cycles)
+        assert one.tokens_per_second == pytest.approx(tokens / seconds)
+
+
+def test_ids_follow_the_weights_too(trace: Path, tmp_path: Path) -> None:
+    falling, rising = np.arange(V)[::-1] ** 2, np.arange(V) ** 2
+    parts = {
+        name: TokenCounts(numbers, np.minimum(numbers, 3), 3, TOKENIZER, SpecialIds())
+        for name, numbers in (("even", falling), ("odd", rising))
+    }
+    whole = replace(parts["even"] + parts["odd"], domains=parts)
+    write_counts(tmp_path / "both", whole, inputs={}, options={}, facts={})
+    found = plan_pair(
+        [trace], tmp_path / "both", latency=latencies(), sizes=[4], exact=True,
+        weights={"even": 0, "odd": 2},
+    )  # fmt: skip
+    assert found.warnings == ()
+    odd = np.array([text.domain == "odd" for text in WORLD.texts])
+    for one in found.choice.points:
+        ids = np.arange(V)[V - one.K :]
+        decoded = [
+            count for count, mine in zip(WORLD.decode(ids, one.gamma), odd, strict=True) if mine
+        ]
+        assert one.block_efficiency == sum(decoded[1:], decoded[0]).block_efficiency
+
+
+def test_weights_are_checked(trace: Path, counts: Path) -> None:
+    with pytest.raises(TraceError, match="no domain 'code' to weight; the trace has: even, odd"):
+        plan_pair([trace], counts, latency=latencies(), weights={"code": 2})
+    with pytest.raises(TraceError, match="weight of domain odd must be 0 or more, found -1"):
+        plan_pair([trace], counts, latency=latencies(), weights={"odd": -1})
+    with pytest.raises(TraceError, match="weights are for the texts of a trace"):
+        plan_pair([], counts, latency=latencies(), weights={"odd": 2})
+    with pytest.raises(TraceError, match="all texts of the trace have weight 0"):
+        plan_pair([trace], counts, latency=latencies(), weights={"odd": 0, "even": 0})
+
+
 def test_parameters_instead_of_time_are_mbsu(trace: Path, counts: Path) -> None:
     found = plan_pair([trace], counts, sizes=[4, 9], gammas=[2], exact=True)
     assert found.time == "parameters"
