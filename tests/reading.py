@@ -60,10 +60,14 @@ def assert_blocks_do_not_matter(
         per_block = [told(source.read(block, READING)) for block in blocks]
         assert list(chain.from_iterable(per_block)) == whole, size
         for number, block in enumerate(blocks):
-            rest = list(source.blocks(file, block.stop, block.line + block.lines))
-            assert rest == blocks[number + 1 :], (size, number)
             again = told(source.read(block.without_data(), READING))
             assert again == per_block[number], (size, number)
+            if block.fault is not None:
+                # what is damaged has no end to go on from (`Inputs.tasks` ends none there)
+                assert block is blocks[-1], (size, number)
+                continue
+            rest = list(source.blocks(file, block.stop, block.line + block.lines))
+            assert rest == blocks[number + 1 :], (size, number)
 
 
 def sizes_of(block: int, longest: int = 1 << 20) -> Sizes:

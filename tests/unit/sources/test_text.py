@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.reading import READING, assert_blocks_do_not_matter, contents, read, reasons, told
@@ -89,6 +89,7 @@ def test_pieces_are_the_file(
 
 @settings(deadline=None)
 @given(content=st.binary(max_size=60), size=st.integers(1, 20))
+@example(content=b"\x1f\x8b", size=1)  # a gzip that breaks off at once
 def test_reading_goes_on_from_any_block(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, size: int
 ) -> None:
