@@ -69,7 +69,7 @@ def test_replay_says_what_eval_measures(vocabtrim: Command, place: Path, tmp_pat
 def test_an_interrupted_trace_goes_on(
     vocabtrim: Command, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vocabtrim.pipeline.trace as module
+    import vocabtrim.pipeline.traced_texts as module
     from vocabtrim.replay.trace import Tracer
 
     whole = tmp_path / "whole"

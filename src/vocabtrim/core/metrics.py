@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,74 @@ class MetricsError(VocabtrimError):
     """Numbers that no decoding run can have produced."""
 
 
+class CycleCounts:
+    """What histograms of cycles say, be they counted or expected.
+
+    Attributes:
+        accepted: [gamma + 1] cycles in which exactly j drafts were accepted.
+        drafted: [gamma + 1] cycles in which exactly j drafts counted.
+        tokens: Emitted in cycles, bonus tokens included.
+    """
+
+    accepted: NDArray[Any]
+    drafted: NDArray[Any]
+    tokens: int
+
+    @property
+    def gamma(self) -> int:
+        """Draft length."""
+        return int(self.accepted.size) - 1
+
+    @property
+    def cycles(self) -> float:
+        """Target passes after the prefill."""
+        return float(self.accepted.sum())
+
+    @property
+    def n_accepted(self) -> float:
+        """Drafts accepted."""
+        return float(self.accepted @ np.arange(self.accepted.size))
+
+    @property
+    def n_drafted(self) -> float:
+        """Drafts that counted."""
+        return float(self.drafted @ np.arange(self.drafted.size))
+
+    @property
+    def block_efficiency(self) -> float | None:
+        """Tau, tokens per cycle; None where there was no cycle."""
+        return self.tokens / self.cycles if self.cycles else None
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted / drafted tokens; None where nothing was drafted."""
+        return self.n_accepted / self.n_drafted if self.n_drafted else None
+
+    @property
+    def acceptance_by_position(self) -> list[float | None]:
+        """[gamma] acceptance of the j-th draft among cycles that drafted one."""
+        accepted, drafted = _at_least(self.accepted), _at_least(self.drafted)
+        return [float(a / d) if d else None for a, d in zip(accepted[1:], drafted[1:], strict=True)]
+
+
 @dataclass(frozen=True, eq=False)
-class AcceptCounts:
+class ExpectedCounts(CycleCounts):
+    """Cycles on average over what may be drawn; how tokens fall into them is left to chance.
+
+    Args:
+        accepted: [gamma + 1] float64, expected cycles in which exactly j drafts were
+            accepted.
+        drafted: [gamma + 1] float64, expected cycles in which exactly j drafts counted.
+        tokens: Tokens emitted in cycles, bonus tokens included.
+    """
+
+    accepted: NDArray[np.float64]
+    drafted: NDArray[np.float64]
+    tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class AcceptCounts(CycleCounts):
     """Cycles by number of drafts, with the tokens that they emitted.
 
     Args:
@@ -85,11 +152,6 @@ class AcceptCounts:
         return cls(accepted, drafted, sum(emitted for _, _, emitted in cycles))
 
     @property
-    def gamma(self) -> int:
-        """Draft length."""
-        return int(self.accepted.size) - 1
-
-    @property
     def cycles(self) -> int:
         """Target passes after the prefill."""
         return int(self.accepted.sum())
@@ -103,22 +165,6 @@ class AcceptCounts:
     def n_drafted(self) -> int:
         """Drafts that counted."""
         return int(self.drafted @ np.arange(self.drafted.size))
-
-    @property
-    def block_efficiency(self) -> float | None:
-        """Tau, tokens per cycle; None where there was no cycle."""
-        return self.tokens / self.cycles if self.cycles else None
-
-    @property
-    def acceptance_rate(self) -> float | None:
-        """Accepted / drafted tokens; None where nothing was drafted."""
-        return self.n_accepted / self.n_drafted if self.n_drafted else None
-
-    @property
-    def acceptance_by_position(self) -> list[float | None]:
-        """[gamma] acceptance of the j-th draft among cycles that drafted one."""
-        accepted, drafted = _at_least(self.accepted), _at_least(self.drafted)
-        return [float(a / d) if d else None for a, d in zip(accepted[1:], drafted[1:], strict=True)]
 
     def __add__(self, other: AcceptCounts) -> AcceptCounts:
         """Pool two runs of one draft length.
@@ -151,7 +197,7 @@ def _same_gamma(one: AcceptCounts, other: AcceptCounts) -> AcceptCounts:
     return one
 
 
-def _at_least(histogram: NDArray[np.int64]) -> NDArray[np.int64]:
+def _at_least(histogram: NDArray[Any]) -> NDArray[Any]:
     """[gamma + 1] exactly-j counts to at-least-j counts."""
     return np.cumsum(histogram[::-1])[::-1]
 
@@ -247,7 +293,7 @@ def mbsu(block_efficiency: float, cost: float, gamma: int) -> float:
 
 
 def block_efficiency_interval(
-    per_prompt: Sequence[AcceptCounts],
+    per_prompt: Sequence[CycleCounts],
     generator: np.random.Generator,
     *,
     confidence: float = 0.95,
@@ -258,7 +304,7 @@ def block_efficiency_interval(
     Prompts are resampled, not cycles: cycles of one text are not independent.
 
     Args:
-        per_prompt: One AcceptCounts a prompt; those without cycles are left out.
+        per_prompt: Counts of each prompt; those without cycles are left out.
         generator: Source of randomness.
         confidence: Mass inside the interval.
         resamples: Bootstrap samples.

@@ -8,7 +8,7 @@ with `above` one after another. `head_ids` [R] where the head has not all rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,8 @@ def write_trace(
     """
     places = sorted(trace.above)
     above = [trace.above[place] for place in places]
-    tensors: dict[str, NDArray[Any]] = {
-        "prompt_ids": _joined([text.prompt_ids for text in trace.texts]),
-        "tokens": _joined([text.tokens for text in trace.texts]),
-        "lengths": np.array(
-            [[text.prompt_ids.size, text.tokens.size] for text in trace.texts], dtype=np.int64
-        ).reshape(-1, 2),
+    tensors, texts = packed_texts(trace.texts)
+    tensors |= {
         "candidates": trace.candidates,
         "scores": trace.scores,
         "target_rank": trace.target_rank,
@@ -65,7 +61,7 @@ def write_trace(
     if trace.head_ids is not None:
         tensors["head_ids"] = trace.head_ids
     own = {
-        "texts": [[text.name, text.domain, text.budget] for text in trace.texts],
+        "texts": texts,
         "own_depths": trace.own_depths,
         "max_gamma": trace.max_gamma,
     }
@@ -99,16 +95,10 @@ def read_trace(path: Path) -> tuple[Trace, Manifest]:
 
 def _from_tensors(tensors: Mapping[str, NDArray[Any]], manifest: Manifest, tokenizer: str) -> Trace:
     facts = manifest.facts
-    prompts = _split(tensors["prompt_ids"], tensors["lengths"][:, 0])
-    tokens = _split(tensors["tokens"], tensors["lengths"][:, 1])
-    texts = tuple(
-        TracedText(str(name), str(domain), prompt, new, int(budget))
-        for (name, domain, budget), prompt, new in zip(facts["texts"], prompts, tokens, strict=True)
-    )
     places = tensors["above_at"]
     above = _split(tensors["above"], places[:, 2])
     return Trace(
-        texts=texts,
+        texts=unpacked_texts(tensors, facts["texts"]),
         candidates=tensors["candidates"],
         scores=tensors["scores"],
         target_rank=tensors["target_rank"],
@@ -122,6 +112,35 @@ def _from_tensors(tensors: Mapping[str, NDArray[Any]], manifest: Manifest, token
             for (row, depth, _), ids in zip(places.tolist(), above, strict=True)
         },
         head_ids=tensors.get("head_ids"),
+    )
+
+
+def packed_texts(
+    texts: Sequence[TracedText],
+) -> tuple[dict[str, NDArray[Any]], list[tuple[str, str, int]]]:
+    """Return texts as tensors, and their names, domains and budgets."""
+    lengths = [(text.prompt_ids.size, text.tokens.size) for text in texts]
+    tensors: dict[str, NDArray[Any]] = {
+        "prompt_ids": _joined([text.prompt_ids for text in texts]),
+        "tokens": _joined([text.tokens for text in texts]),
+        "lengths": np.array(lengths, dtype=np.int64).reshape(-1, 2),
+    }
+    return tensors, [(text.name, text.domain, text.budget) for text in texts]
+
+
+def unpacked_texts(
+    tensors: Mapping[str, NDArray[Any]], named: Sequence[Sequence[Any]]
+) -> tuple[TracedText, ...]:
+    """Return what `packed_texts` was given.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError, TraceError: They contradict each other.
+    """
+    prompts = _split(tensors["prompt_ids"], tensors["lengths"][:, 0])
+    tokens = _split(tensors["tokens"], tensors["lengths"][:, 1])
+    return tuple(
+        TracedText(str(name), str(domain), prompt, new, int(budget))
+        for (name, domain, budget), prompt, new in zip(named, prompts, tokens, strict=True)
     )
 
 

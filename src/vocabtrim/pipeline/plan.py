@@ -1,7 +1,8 @@
 """`vocabtrim plan`: which K and γ, or neither, on the machine that was measured.
 
-Acceptance comes from traces (or, without one, as a bound from counts alone), time
-from latencies (or, without any, from parameters, as the source counts them).
+Acceptance comes from traces (of sampled texts, in expectation; without a trace, as
+a bound from counts alone), time from latencies (or, without any, from parameters,
+as the source counts them).
 Vocabularies are the first K ids of the order in which `select` takes them from
 the counts. What is chosen at the smallest batch is then looked at from all
 sides: larger batches, each domain alone, memory, and what parameters would say.
@@ -18,26 +19,23 @@ from numpy.typing import NDArray
 
 from vocabtrim.core.counts import TokenCounts
 from vocabtrim.core.counts_file import read_counts
-from vocabtrim.core.errors import VocabError
 from vocabtrim.core.latency import Latency
 from vocabtrim.core.latency_file import Latencies, read_latencies
 from vocabtrim.core.metrics import mbsu
 from vocabtrim.core.pair_cost import PairCost
+from vocabtrim.core.sampled_trace import SampledTrace, joined_sampled
+from vocabtrim.core.sampled_trace_file import read_any_trace
 from vocabtrim.core.trace import Trace, TraceError, joined
-from vocabtrim.core.trace_file import read_trace
-from vocabtrim.core.vocab import rounded_rows
 from vocabtrim.pipeline.planning import BatchPlan, Drift, PlannedPoint, PlanResult
 from vocabtrim.pipeline.replay import nested_of
 from vocabtrim.pipeline.select import KeepIds
+from vocabtrim.pipeline.sizes import check_order, ranked, sizes_known, sizes_to_compare
 from vocabtrim.replay.plan import Plan, Point, bound, plan, point, surface
 from vocabtrim.replay.replay import Replayed
-from vocabtrim.rules.base import Evidence
+from vocabtrim.replay.sampled import expected
 
 PAIR_FACTS = ("target", "drafter", "cost")
 """What traces that are read as one have in common."""
-
-SMALLEST = 256
-"""Of the sizes that are looked at where none are named."""
 
 LONGEST = 8
 """Longest draft of a bound, where none is named."""
@@ -120,7 +118,7 @@ def plan_pair(
         head_rows=evidence.rows,
         prompts=0 if evidence.trace is None else len(evidence.trace.texts),
         tokens=evidence.tokens,
-        acceptance="bound" if evidence.trace is None else "trace",
+        acceptance=evidence.kind,
         time="latency" if by_machine else "parameters",
         batches=tuple(batches),
         by_mbsu=_by_mbsu(chosen.points),
@@ -145,7 +143,7 @@ class _Evidence:
         rows: Of the untrimmed head.
     """
 
-    trace: Trace | None
+    trace: Trace | SampledTrace | None
     names: tuple[str, str]
     cost: PairCost | None
     counts: TokenCounts
@@ -155,6 +153,13 @@ class _Evidence:
     @property
     def vocab_size(self) -> int:
         return self.counts.vocab_size if self.trace is None else self.trace.vocab_size
+
+    @property
+    def kind(self) -> str:
+        """What a result calls it."""
+        if self.trace is None:
+            return "bound"
+        return "sampled trace" if isinstance(self.trace, SampledTrace) else "trace"
 
     @property
     def longest(self) -> int:
@@ -195,7 +200,12 @@ class _Evidence:
                 raise TraceError(f"no domain {name!r} to weight; the trace has: {known}")
             if not (np.isfinite(weight) and weight >= 0):
                 raise TraceError(f"the weight of domain {name} must be 0 or more, found {weight}")
-        if strange := sorted(weights.keys() - self.counts.domains.keys()):
+        if isinstance(self.trace, SampledTrace):
+            warnings.append(
+                "a trace of sampled texts has its order of ids: which are kept does not follow "
+                "the weights"
+            )
+        elif strange := sorted(weights.keys() - self.counts.domains.keys()):
             warnings.append(
                 f"{self.path.name} names no domain {', '.join(strange)}: which ids are kept does "
                 "not follow its weight"
@@ -207,14 +217,10 @@ class _Evidence:
 
     def sizes(self, asked: Sequence[int], *, exact: bool) -> list[int]:
         """Return the sizes to look at, all rows among them."""
-        kept, rows = int(KeepIds().of(self.counts).size), self.rows
-        if not asked:
-            powers = [SMALLEST << shift for shift in range(24) if SMALLEST << shift < rows]
-            return [*(size for size in powers if size >= kept), rows]
-        sizes = {min(size, rows) if exact else rounded_rows(size, rows) for size in asked}
-        if min(sizes) < max(kept, 1):
-            raise VocabError(f"K = {min(sizes)} has no room for the {kept} ids that must be kept")
-        return sorted(sizes | {rows})
+        if isinstance(self.trace, SampledTrace):
+            return sorted({*sizes_known(self.trace, asked, exact=exact), self.rows})
+        kept = int(KeepIds().of(self.counts).size)
+        return sizes_to_compare(asked, kept, self.rows, exact=exact)
 
     def replayed(
         self,
@@ -224,8 +230,11 @@ class _Evidence:
         warnings: list[str],
     ) -> dict[int, list[Replayed]]:
         """Return what decoding with each size comes to; say which sizes the trace leaves open."""
+        if isinstance(self.trace, SampledTrace):
+            whole = expected(self.trace, gammas)
+            return {size: whole[size] for size in sizes}
         if self.trace is None:
-            order = Evidence(self.counts).ranking(KeepIds().of(self.counts))
+            order, _ = ranked(self.counts)
             inside = np.cumsum(self.counts.counts[order])
             # of each document the first token is no cycle's, and may be outside
             firsts = self.counts.n_documents
@@ -256,7 +265,7 @@ def _evidence(traces: Sequence[Path], counts: Path, measured: Latencies | None) 
         cost = None if measured is None else measured.cost
         rows = read.vocab_size if cost is None else cost.head_rows
         return _Evidence(None, ("", ""), None, read, counts, rows)
-    found = [read_trace(path) for path in traces]
+    found = [read_any_trace(path) for path in traces]
     facts = found[0][1].facts
     for path, (_, manifest) in zip(traces, found, strict=True):
         if differing := [
@@ -267,11 +276,28 @@ def _evidence(traces: Sequence[Path], counts: Path, measured: Latencies | None) 
                 f"{path} has {name} {manifest.facts.get(name)!r}, {traces[0]} has "
                 f"{facts.get(name)!r}: a plan is for one target and one drafter"
             )
-    trace = joined([one for one, _ in found])
+        if manifest.options.get("sampling") != found[0][1].options.get("sampling"):
+            raise TraceError(
+                f"the texts of {path} were sampled otherwise than those of {traces[0]}: a plan is "
+                "for one way of sampling"
+            )
+    trace = _joined([one for one, _ in found])
+    if isinstance(trace, SampledTrace):
+        check_order(trace, counts)
     read, _ = read_counts(counts, tokenizer=trace.tokenizer)
     cost = PairCost.from_json(facts["cost"]) if "cost" in facts else None
     names = (str(facts.get("target", "")), str(facts.get("drafter", "")))
     return _Evidence(trace, names, cost, read, counts, trace.head_rows)
+
+
+def _joined(traces: Sequence[Trace | SampledTrace]) -> Trace | SampledTrace:
+    sampled = [one for one in traces if isinstance(one, SampledTrace)]
+    if sampled and len(sampled) == len(traces):
+        return joined_sampled(sampled)
+    greedy = [one for one in traces if isinstance(one, Trace)]
+    if sampled and greedy:
+        raise TraceError("traces of greedy and of sampled texts cannot be read as one")
+    return joined(greedy)
 
 
 def _comparable(batches: Sequence[Latency]) -> None:
@@ -327,7 +353,7 @@ def _by_mbsu(points: Sequence[PlannedPoint]) -> PlannedPoint | None:
 
 
 def _drift(
-    trace: Trace | None,
+    trace: Trace | SampledTrace | None,
     replayed: Mapping[int, Sequence[Replayed]],
     chosen: BatchPlan,
     latency: Latency,

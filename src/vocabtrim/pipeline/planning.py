@@ -110,7 +110,7 @@ class PlanResult:
         head_rows: Rows of the untrimmed head.
         prompts: Texts of the traces; 0 for a bound.
         tokens: New tokens of the traces, or tokens counted.
-        acceptance: "trace" or "bound".
+        acceptance: "trace", "sampled trace" or "bound".
         time: "latency" or "parameters".
         batches: By batch size; the choice is the first one's.
         by_mbsu: What MBSU would choose.
@@ -182,7 +182,11 @@ class PlanResult:
         what = "speed-up over autoregressive decoding" + rate
         if self.time == "parameters":
             what = "speed-up by parameters alone (a target pass takes 1, a draft step c)"
-        of = "at most: a bound from counts" if self.acceptance == "bound" else "from the trace"
+        of = {
+            "bound": "at most: a bound from counts",
+            "trace": "from the trace",
+            "sampled trace": "expected, from the trace of sampled texts",
+        }[self.acceptance]
         texts = f"{self.prompts:,} prompts, " if self.prompts else ""
         mix = "".join(f", {name} × {weight:g}" for name, weight in self.weights.items())
         head = f"{'K':>9}" + "".join(f"{f'γ = {gamma}':>8}" for gamma in gammas)

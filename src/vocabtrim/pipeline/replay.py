@@ -3,6 +3,9 @@
 No model is loaded. Vocabularies are files, or the first K ids of the order in
 which `select` takes ids from counts (what must be kept first, then by
 frequency), for as many K as are asked for. Intervals are over prompts.
+
+A trace of sampled texts answers in expectation, for the vocabularies that it was
+made with.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ import numpy as np
 
 from vocabtrim.core.counts_file import read_counts
 from vocabtrim.core.errors import VocabError
-from vocabtrim.core.metrics import AcceptCounts
-from vocabtrim.core.trace import Trace, TraceError
-from vocabtrim.core.trace_file import read_trace
+from vocabtrim.core.metrics import block_efficiency_interval
+from vocabtrim.core.sampled_trace import SampledTrace
+from vocabtrim.core.sampled_trace_file import read_any_trace
+from vocabtrim.core.trace import Trace, TracedText, TraceError
 from vocabtrim.core.vocab import rounded_rows
 from vocabtrim.core.vocab_file import read_vocab
-from vocabtrim.pipeline.select import KeepIds
+from vocabtrim.pipeline.sizes import check_order, known_sizes, ranked, sizes_known
 from vocabtrim.replay.replay import Nested, Replayed, accepted, replay, runs, walk
-from vocabtrim.rules.base import Evidence
+from vocabtrim.replay.sampled import expected
 
 RESAMPLES = 1000
 
@@ -36,7 +40,7 @@ class ReplayedRun:
         vocab: What names the vocabulary: a file, or its K.
         K: Ids in it.
         gamma: Draft length.
-        cycles: Target passes after the prefill.
+        cycles: Target passes after the prefill; of sampled texts, expected ones.
         accepted_histogram: [γ + 1] cycles that accepted j drafts.
         block_efficiency: Tokens a cycle; None where there was no cycle.
         interval: 95 % of it, over prompts.
@@ -51,8 +55,8 @@ class ReplayedRun:
     vocab: str
     K: int
     gamma: int
-    cycles: int
-    accepted_histogram: tuple[int, ...]
+    cycles: float
+    accepted_histogram: tuple[float, ...]
     block_efficiency: float | None
     interval: tuple[float, float] | None
     acceptance_rate: float | None
@@ -80,6 +84,7 @@ class ReplayResult:
         V: Ids of the tokenizer.
         prompts: Texts of the trace.
         runs: By vocabulary, then draft length.
+        sampling: How the texts were sampled; None for greedy ones.
     """
 
     trace: str
@@ -88,6 +93,7 @@ class ReplayResult:
     V: int
     prompts: int
     runs: tuple[ReplayedRun, ...]
+    sampling: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` writes."""
@@ -109,8 +115,13 @@ class ReplayResult:
         longest = [cells[gammas[-1]] for cells in rows.values()]
         losses = [f"{run.vocab:<{width}}  {run.losses()}" for run in longest if run.domain_loss]
         title = f"against all rows at γ = {gammas[-1]}, worst domain first:"
+        what, how = "block efficiency", ""
+        if self.sampling is not None:
+            given = ((name, self.sampling.get(name)) for name in ("temperature", "top_k", "top_p"))
+            how = "".join(f", {name} {value:g}" for name, value in given if value is not None)
+            what = "expected block efficiency"
         return [
-            f"block efficiency of {self.drafter} for {self.target}, {self.prompts:,} prompts",
+            f"{what} of {self.drafter} for {self.target}, {self.prompts:,} prompts{how}",
             *(line.rstrip() for line in (head, *table)),
             *(["", title, *losses] if losses else []),
         ]
@@ -144,8 +155,52 @@ def replay_trace(
         VocabError: A K is smaller than what must be kept.
         OpenPositions: The trace's candidates do not decide a vocabulary.
     """
-    trace, manifest = read_trace(path)
-    if not gammas or not (vocabs or sizes):
+    trace, manifest = read_any_trace(path)
+    if not gammas:
+        raise TraceError("say what to replay: there is no draft length")
+    if isinstance(trace, SampledTrace):
+        if vocabs:
+            raise TraceError(
+                f"{path} is of sampled texts and answers for the sizes that it was made with "
+                f"({known_sizes(trace)}), not for {vocabs[0]}"
+            )
+        check_order(trace, counts)
+        chosen = sizes_known(trace, sizes, exact=exact)
+        several = expected(trace, gammas)
+        name = str(manifest.facts.get("counts", "order"))
+        whole = several[trace.head_rows]
+        found = [(f"{name} top {size}", size, several[size]) for size in chosen]
+    else:
+        found = _exact(trace, gammas, vocabs, counts, sizes, exact=exact)
+        every = np.ones(trace.vocab_size, dtype=np.bool_)
+        whole = walk(trace, runs(trace, accepted(trace, every)), gammas)
+    made = [
+        _run(trace.texts, (name, K), one, full, seed)
+        for name, K, results in found
+        for one, full in zip(results, whole, strict=True)
+    ]
+    return ReplayResult(
+        str(path),
+        str(manifest.facts.get("target", "")),
+        str(manifest.facts.get("drafter", "")),
+        trace.vocab_size,
+        len(trace.texts),
+        tuple(made),
+        manifest.options.get("sampling"),
+    )
+
+
+def _exact(
+    trace: Trace,
+    gammas: Sequence[int],
+    vocabs: Sequence[Path],
+    counts: Path | None,
+    sizes: Sequence[int],
+    *,
+    exact: bool,
+) -> list[tuple[str, int, list[Replayed]]]:
+    """Return each vocabulary's name and K, and what greedy decoding with it comes to."""
+    if not (vocabs or sizes):
         raise TraceError("say what to replay: draft vocabularies, or counts and sizes; and gammas")
     if sizes and counts is None:
         raise TraceError("sizes need counts to choose ids from: give --counts")
@@ -160,21 +215,7 @@ def replay_trace(
             if kept > K:
                 raise VocabError(f"K = {K} has no room for the {kept} ids that must be kept")
             found.append((f"{counts.name} top {K}", K, nested.replay(K, gammas)))
-    every = np.ones(trace.vocab_size, dtype=np.bool_)
-    full = walk(trace, runs(trace, accepted(trace, every)), gammas)
-    made = [
-        _run(trace, (name, K), one, whole, seed)
-        for name, K, several in found
-        for one, whole in zip(several, full, strict=True)
-    ]
-    return ReplayResult(
-        str(path),
-        str(manifest.facts.get("target", "")),
-        str(manifest.facts.get("drafter", "")),
-        trace.vocab_size,
-        len(trace.texts),
-        tuple(made),
-    )
+    return found
 
 
 def nested_of(
@@ -195,17 +236,16 @@ def nested_of(
         PluginError: A weight is negative or names no domain of the counts.
     """
     read, _ = read_counts(counts, tokenizer=trace.tokenizer)
-    must_keep = KeepIds().of(read)
-    order = Evidence(read, weights=weights or {}).ranking(must_keep)
-    return Nested(trace, trace.order(order)), int(must_keep.size)
+    order, kept = ranked(read, weights)
+    return Nested(trace, trace.order(order)), kept
 
 
 def _run(
-    trace: Trace, vocab: tuple[str, int], one: Replayed, whole: Replayed, seed: int
+    texts: Sequence[TracedText], vocab: tuple[str, int], one: Replayed, whole: Replayed, seed: int
 ) -> ReplayedRun:
     counts = one.pooled
-    domains = sorted({text.domain for text in trace.texts if text.domain})
-    members = {name: np.array([text.domain == name for text in trace.texts]) for name in domains}
+    domains = sorted({text.domain for text in texts if text.domain})
+    members = {name: np.array([text.domain == name for text in texts]) for name in domains}
     tau = {domain: one.of(held).block_efficiency for domain, held in members.items()}
     losses = {
         domain: _loss(tau[domain], whole.of(held).block_efficiency)
@@ -233,12 +273,9 @@ def _loss(tau: float | None, of_all_rows: float | None) -> float | None:
 
 def _interval(one: Replayed, generator: np.random.Generator) -> tuple[float, float] | None:
     """Return the percentile bootstrap interval of `metrics.block_efficiency_interval`."""
-    from vocabtrim.core.metrics import block_efficiency_interval
-
     if not one.pooled.cycles:
         return None
-    per_text: list[AcceptCounts] = one.per_text
-    return block_efficiency_interval(per_text, generator, resamples=RESAMPLES)
+    return block_efficiency_interval(one.per_text, generator, resamples=RESAMPLES)
 
 
 def _cell(run: ReplayedRun) -> str:

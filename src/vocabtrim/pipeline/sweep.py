@@ -29,10 +29,10 @@ from vocabtrim.core.trace_file import read_trace
 from vocabtrim.core.vocab import rounded_rows
 from vocabtrim.pipeline.select import KeepIds
 from vocabtrim.pipeline.sweep_tables import markdown
-from vocabtrim.pipeline.trace import digest_of, trace
+from vocabtrim.pipeline.trace import trace
+from vocabtrim.pipeline.traced_texts import Asking, digest_of
 from vocabtrim.replay.replay import Nested, Replayed
 from vocabtrim.rules.base import Evidence
-from vocabtrim.tokens.prompts import read_prompts
 
 Advance = Callable[[int, int], None]
 
@@ -168,9 +168,10 @@ def sweep(
     if not drafters or not counts:
         raise TraceError("a sweep needs a drafter and a count file at least")
     swept: list[SweptPoint] = []
+    asking = Asking(prompts, target, max_new_tokens, target_name, limit, raw=raw)
     asked = {
-        "prompts": digest_of(read_prompts(prompts)[:limit]),
-        "target": target_name or target.name,
+        "prompts": digest_of(asking.asked()),
+        "target": asking.name,
         "max_new_tokens": max_new_tokens,
         "raw": raw,
     }
@@ -180,17 +181,12 @@ def sweep(
             _refuse_other(file, asked | {"drafter": name})
         else:
             trace(
-                prompts,
-                target,
+                asking,
                 path,
                 file,
                 gamma=gamma,
-                max_new_tokens=max_new_tokens,
                 resolve=list(counts.values()),
-                limit=limit,
-                target_name=target_name,
                 drafter_name=name,
-                raw=raw,
                 progress=progress,
             )
         swept += _points(file, name, counts, sizes, gamma)

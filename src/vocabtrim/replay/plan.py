@@ -138,11 +138,13 @@ def point(
     )
 
 
-def seconds_of(made: NDArray[np.int64], size: int, latency: Latency) -> NDArray[np.float64]:
+def seconds_of(
+    made: NDArray[np.int64 | np.float64], size: int, latency: Latency
+) -> NDArray[np.float64]:
     """Return the seconds of cycles, [texts].
 
     Args:
-        made: [texts, γ + 1] int64 cycles in which j tokens were drafted.
+        made: [texts, γ + 1] cycles in which j tokens were drafted.
         size: K.
         latency: Of the machine.
     """

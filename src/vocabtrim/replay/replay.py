@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocabtrim.core.errors import TokenizerMismatch
-from vocabtrim.core.metrics import AcceptCounts
+from vocabtrim.core.metrics import AcceptCounts, CycleCounts, ExpectedCounts
 from vocabtrim.core.trace import Trace, TraceError
 from vocabtrim.core.vocab import DraftVocab
 
@@ -46,30 +46,32 @@ class OpenPositions(TraceError):
 class Replayed:
     """What decoding every text with one vocabulary and one draft length comes to.
 
+    Cycles are int64 where they are exact, and float64 where they are expected
+    (`replay/sampled.py`).
+
     Args:
         gamma: Draft length.
-        accepted: [P, γ + 1] int64 cycles of each text that accepted j drafts.
-        drafted: [P, γ + 1] int64 cycles of each text in which j drafts counted.
-        made: [P, γ + 1] int64 cycles of each text in which j tokens were drafted
-            and verified; those behind an EOS that was accepted do not count, but
-            take their time.
+        accepted: [P, γ + 1] cycles of each text that accepted j drafts.
+        drafted: [P, γ + 1] cycles of each text in which j drafts counted.
+        made: [P, γ + 1] cycles of each text in which j tokens were drafted and
+            verified; those behind an EOS that was accepted do not count, but take
+            their time.
         tokens: [P] int64 emitted in cycles.
     """
 
     gamma: int
-    accepted: NDArray[np.int64]
-    drafted: NDArray[np.int64]
-    made: NDArray[np.int64]
+    accepted: NDArray[np.int64 | np.float64]
+    drafted: NDArray[np.int64 | np.float64]
+    made: NDArray[np.int64 | np.float64]
     tokens: NDArray[np.int64]
 
     @property
-    def per_text(self) -> list[AcceptCounts]:
+    def per_text(self) -> list[CycleCounts]:
         """The texts one by one, in the order of the trace."""
-        parts = zip(self.accepted, self.drafted, self.tokens, strict=True)
-        return [AcceptCounts(one, other, int(tokens)) for one, other, tokens in parts]
+        return [self.of(slice(index, index + 1)) for index in range(self.tokens.size)]
 
     @property
-    def pooled(self) -> AcceptCounts:
+    def pooled(self) -> CycleCounts:
         """All texts together."""
         return self.of(slice(None))
 
@@ -83,9 +85,11 @@ class Replayed:
             self.tokens[texts],
         )
 
-    def of(self, texts: slice | NDArray[np.bool_]) -> AcceptCounts:
+    def of(self, texts: slice | NDArray[np.bool_]) -> CycleCounts:
         """Some of the texts together."""
-        return AcceptCounts(
+        exact = np.issubdtype(self.accepted.dtype, np.integer)
+        kind = AcceptCounts if exact else ExpectedCounts
+        return kind(
             self.accepted[texts].sum(axis=0),
             self.drafted[texts].sum(axis=0),
             int(self.tokens[texts].sum()),

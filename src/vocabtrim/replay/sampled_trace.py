@@ -3,7 +3,7 @@
 The target reads each text for p, and for its features; the drafter is drafted
 along (`decode/along.py`) for q over the first K ids of one order, for several K.
 Both are what decoding draws from: the same temperature and filters
-(`decode/sampling.py`). `replay/sampled.py` says what follows.
+(`decode/sampling.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vocabtrim.core.sampled_trace import SampledTrace
 from vocabtrim.core.trace import TracedText, TraceError
 from vocabtrim.decode.along import states_along
 from vocabtrim.decode.drafters.base import Drafter
 from vocabtrim.decode.drafters.independent import IndependentDrafter
 from vocabtrim.decode.sampling import Sampling, distribution
 from vocabtrim.decode.target import Target
-from vocabtrim.replay.sampled import SampledTrace
 
 ROWS = 64
 """Positions whose logits over all ids are held at once."""
@@ -34,8 +34,9 @@ class SampledTracer:
         drafter: Over every id that its head has a row for.
         sampling: How the texts were sampled; the temperature is above 0.
         order: [V] ids: vocabularies are the first K of them, of those with a row.
-        sizes: K, at least 1.
+        sizes: K, at least 1; at most the head's rows are taken.
         max_gamma: Longest draft to be replayed, at least 1.
+        tokenizer: Fingerprint of both.
 
     Raises:
         TraceError: A number is too small, or the order has ids that do not exist.
@@ -50,6 +51,7 @@ class SampledTracer:
         order: NDArray[np.int64],
         sizes: Sequence[int],
         max_gamma: int,
+        tokenizer: str,
     ) -> None:
         vocab = drafter.head.vocab
         if sampling.greedy or max_gamma < 1 or not sizes or min(sizes) < 1:
@@ -60,11 +62,12 @@ class SampledTracer:
         if not np.array_equal(np.sort(order), np.arange(vocab.vocab_size)):
             raise TraceError(f"an order must have each of the {vocab.vocab_size} ids once")
         self.target, self.drafter, self.sampling = target, drafter, sampling
-        self.sizes, self.max_gamma = tuple(sorted(set(sizes))), max_gamma
+        self.max_gamma, self.tokenizer = max_gamma, tokenizer
+        self.sizes = tuple(sorted({min(size, vocab.size) for size in sizes}))
         self.own_depths = not isinstance(drafter, IndependentDrafter)
         row_of = np.full(vocab.vocab_size, -1, dtype=np.int64)
         row_of[vocab.ids] = np.arange(vocab.size)
-        having = order[row_of[order] >= 0]
+        self.order = having = order[row_of[order] >= 0]
         place = np.full(vocab.vocab_size, vocab.vocab_size, dtype=np.int64)
         place[having] = np.arange(having.size)
         device = drafter.head.weight.device
@@ -84,7 +87,15 @@ class SampledTracer:
                 self._record(text, accepted[first:end], overlap[first:end])
             first = end
         return SampledTrace(
-            tuple(texts), self.sizes, accepted, overlap, self.own_depths, self.max_gamma
+            tuple(texts),
+            self.sizes,
+            self.order,
+            accepted,
+            overlap,
+            self.own_depths,
+            self.max_gamma,
+            self.drafter.head.vocab.vocab_size,
+            self.tokenizer,
         )
 
     @torch.inference_mode()

@@ -18,9 +18,12 @@ from vocabtrim.core.latency import Latency
 from vocabtrim.core.latency_file import Latencies
 from vocabtrim.core.metrics import StepCost, mbsu
 from vocabtrim.core.pair_cost import PairCost
-from vocabtrim.core.trace import TraceError
+from vocabtrim.core.sampled_trace import SampledTrace
+from vocabtrim.core.sampled_trace_file import write_sampled_trace
+from vocabtrim.core.trace import TracedText, TraceError
 from vocabtrim.core.trace_file import write_trace
 from vocabtrim.pipeline.plan import plan_pair
+from vocabtrim.replay.sampled import expected
 
 WORLD = World(2, texts=40)
 COST = PairCost(StepCost(1000, 130, 2000, 260), StepCost(330, 130, 560, 260), V, shared=True)
@@ -328,3 +331,75 @@ def test_what_cannot_be_planned_is_refused(trace: Path, counts: Path, tmp_path: 
     other = written_counts(tmp_path / "o", tokenizer="sha256:" + "1" * 64)
     with pytest.raises(TokenizerMismatch):
         plan_pair([trace], other, latency=latencies())
+
+
+ORDER = np.arange(V)
+"""Of `written_counts`: the more frequent, the lower the id."""
+
+
+def sampled(
+    path: Path, seed: int, *, temperature: float = 0.7, order: Any = ORDER, drafter: str = "small"
+) -> SampledTrace:
+    generator = np.random.default_rng(seed)
+    texts = [
+        TracedText(f"{seed} {index}", "ab"[index % 2], np.arange(2), np.arange(size), size + 2)
+        for index, size in enumerate(generator.integers(3, 9, size=6).tolist())
+    ]
+    shape = (2, sum(text.starts for text in texts), 3, 2)
+    # of more rows, more drafts are accepted
+    accepted, overlap = np.sort(generator.random(shape), axis=-1)
+    trace = SampledTrace(tuple(texts), (9, V), order, accepted, overlap, True, 3, V, TOKENIZER)
+    options = {"sampling": {"temperature": temperature}}
+    facts = FACTS | {"drafter": drafter}
+    write_sampled_trace(path, trace, inputs={}, options=options, facts=facts)
+    return trace
+
+
+def test_sampled_texts_are_planned_in_expectation(counts: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "one", tmp_path / "other"]
+    traces = [sampled(path, seed) for seed, path in enumerate(paths)]
+    found = plan_pair(paths, counts, latency=latencies(), gammas=[1, 3])
+    assert (found.acceptance, found.prompts, found.warnings) == ("sampled trace", 12, ())
+    points = {(one.K, one.gamma): one for one in found.choice.points}
+    assert set(points) == {(K, gamma) for K in (9, V) for gamma in (1, 3)}
+    measured = latency()
+    for (K, gamma), one in points.items():
+        parts = [expected(trace, [gamma])[K][0] for trace in traces]
+        tokens = sum(int(part.tokens.sum()) for part in parts)
+        seconds = sum(
+            cycles * measured.cycle(K, drafts)
+            for part in parts
+            for drafts, cycles in enumerate(part.made.sum(axis=0))
+        )
+        assert one.tokens_per_second == pytest.approx(tokens / seconds)
+        assert one.block_efficiency == pytest.approx(
+            tokens / sum(part.pooled.cycles for part in parts)
+        )
+    weighted = plan_pair(paths, counts, latency=latencies(), gammas=[1, 3], weights={"a": 0.0})
+    assert any("does not follow the weights" in said for said in weighted.warnings)
+    alone = {one.domain: one for one in found.drift}["b"]
+    choice = found.choice.chosen
+    at = {(one.K, one.gamma): one for one in weighted.choice.points}[choice.K, choice.gamma]
+    assert at.speedup == pytest.approx(alone.speedup)
+
+
+def test_sampled_texts_of_different_kinds_are_no_plan(
+    trace: Path, counts: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    sampled(first, 1)
+    others: dict[str, dict[str, Any]] = {
+        "is for one way of sampling": {"temperature": 1.0},
+        "for one target and one drafter": {"drafter": "another"},
+        "or orders of ids": {"order": ORDER[::-1].copy()},
+    }
+    for index, (said, differing) in enumerate(others.items()):
+        sampled(tmp_path / str(index), 2, **differing)
+        with pytest.raises(TraceError, match=said):
+            plan_pair([first, tmp_path / str(index)], counts, latency=latencies())
+    with pytest.raises(TraceError, match="one way of sampling"):
+        plan_pair([first, trace], counts, latency=latencies())
+    with pytest.raises(TraceError, match="takes ids in another order"):
+        plan_pair([tmp_path / "2"], counts, latency=latencies())
+    with pytest.raises(TraceError, match=rf"knows K = 9, {V}, not 4; trace again"):
+        plan_pair([first], counts, latency=latencies(), sizes=[4], exact=True)

@@ -18,6 +18,7 @@ from vocabtrim.core.vocab_file import write_vocab
 from vocabtrim.pipeline.replay import replay_trace
 from vocabtrim.pipeline.resolve import open_positions, resolve_trace
 from vocabtrim.pipeline.trace import trace
+from vocabtrim.pipeline.traced_texts import Asking
 from vocabtrim.replay.replay import OpenPositions
 from vocabtrim.tokens.tokenizer import fingerprint_of
 
@@ -39,15 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [{"prompt": "red green " * n} for n in (1, 2, 3)]
     (directory / "p").write_text("\n".join(map(json.dumps, lines)))
     for name, width in (("narrow", 2), ("wide", V - 1)):
-        trace(
-            [directory / "p"],
-            directory / "t",
-            directory / "d",
-            directory / name,
-            gamma=3,
-            max_new_tokens=12,
-            width=width,
-        )
+        asking = Asking([directory / "p"], directory / "t", 12)
+        trace(asking, directory / "d", directory / name, gamma=3, width=width)
     return directory
 
 
@@ -97,12 +91,10 @@ def test_what_is_known_is_not_asked_again(place: Path, tmp_path: Path) -> None:
 
 def test_tracing_can_resolve_at_once(place: Path, tmp_path: Path) -> None:
     result = trace(
-        [place / "p"],
-        place / "t",
+        Asking([place / "p"], place / "t", 12),
         place / "d",
         tmp_path / "out",
         gamma=3,
-        max_new_tokens=12,
         width=2,
         resolve=[place / "counts"],
     )

@@ -54,7 +54,8 @@ class Pair:
 
     def tracer(self, **more: Any) -> SampledTracer:
         self.drafter.head = self.full
-        given = {"sampling": SAMPLING, "order": ORDER, "sizes": SIZES, "max_gamma": 3}
+        given: dict[str, Any] = {"sampling": SAMPLING, "order": ORDER, "sizes": SIZES}
+        given |= {"max_gamma": 3, "tokenizer": "t"}
         return SampledTracer(self.target, self.drafter, **(given | more))
 
 
@@ -92,22 +93,18 @@ def test_expectations_are_what_repeated_runs_come_to(pair: Pair) -> None:
     known = texts(pair)
     tracer = pair.tracer()
     traces = [tracer.trace([text]) for text in known]
-    whole = {(one.size, one.gamma): one for one in expected(tracer.trace(known), GAMMAS)}
+    whole = expected(tracer.trace(known), GAMMAS)
     for size in SIZES:
-        for gamma in GAMMAS:
+        for index, gamma in enumerate(GAMMAS):
             runs = sampled(pair, pair.use(size), gamma, f"{size} {gamma}")
             # cycles for each token emitted: the ratio of two sums, so by its residuals
             found = [(one.counts.cycles, one.counts.tokens) for one in runs]
-            told = [
-                (one.cycles, one.tokens)
-                for trace in traces
-                for one in expected(trace, [gamma])
-                if one.size == size
-            ]
+            alone = [expected(trace, [gamma])[size][0].pooled for trace in traces]
+            told = [(one.cycles, one.tokens) for one in alone]
             (here, error), (there, other) = (ratio(np.array(one)) for one in (found, told))
             assert abs(here - there) < 4 * np.hypot(error, other), (size, gamma)
             assert error < 0.06
-            one = whole[size, gamma]
+            one = whole[size][index].pooled
             assert one.cycles / one.tokens == pytest.approx(there)
             if pair.drafter.feature_layers == ():
                 assert here < 0.95  # some drafts are accepted
@@ -157,9 +154,16 @@ def test_ids_without_a_row_are_in_no_vocabulary(pair: Pair) -> None:
     half = np.sort(ORDER[: V // 2])
     pair.use(V // 2)
     tracer = SampledTracer(
-        pair.target, pair.drafter, sampling=SAMPLING, order=ORDER, sizes=[V], max_gamma=2
+        pair.target,
+        pair.drafter,
+        sampling=SAMPLING,
+        order=ORDER,
+        sizes=[V],
+        max_gamma=2,
+        tokenizer="t",
     )
     trace = tracer.trace([text])
+    assert (trace.sizes, trace.head_rows) == ((V // 2,), V // 2)
     outside = ~np.isin(text.tokens[1:], half)
     assert (trace.accepted[outside, 0, 0] == 0).all()
     pair.drafter.head = pair.full
