@@ -10,6 +10,9 @@ own greedy text is walked through (`training/acceptance.py`), which is fast, and
 only its held-out prompts are used. Either way the texts also tell, by depth,
 how much the drafter says outside of the most frequent ids, and how well.
 
+A base model repeats itself when it is greedy. `--temperature` decodes sampled text
+instead; `--without-repeats 8` leaves out tokens in runs of eight that the text had.
+
 Intervals are percentiles of a bootstrap over prompts, 95 %.
 """
 
@@ -31,7 +34,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recipes.training.acceptance import depths, listen, walk
+from recipes.training.acceptance import Heard, depths, listen, repeated, walk
 from recipes.training.corpus import Document, read_documents, split
 from recipes.training.eagle3 import FEATURES, Eagle3, Eagle3Task
 from recipes.training.lm import LmTask, ShortModel
@@ -44,6 +47,7 @@ from vocabtrim.core.manifest import atomic_file
 from vocabtrim.core.metrics import AcceptCounts, block_efficiency_interval
 from vocabtrim.decode.chain import speculate
 from vocabtrim.decode.model import eos_ids
+from vocabtrim.decode.sampling import Sampling
 from vocabtrim.decode.target import Target
 from vocabtrim.families.base import family_of
 from vocabtrim.tensors.causal import EMBEDDING_NAMES
@@ -94,6 +98,8 @@ def decoded(
                 asked.tolist(),
                 gamma=arguments.gamma,
                 max_new_tokens=arguments.max_new_tokens,
+                sampling=Sampling(temperature=arguments.temperature, seed=arguments.seed),
+                key=prompt.id,
             )
             tokens = np.concatenate([asked, generation.token_ids]).astype(np.int32)
             learnt = np.arange(len(tokens)) >= len(asked)
@@ -101,6 +107,23 @@ def decoded(
             counts.append(generation.counts)
             _say(f"{number}/{len(chosen)} {prompt.id}: {generation.counts.block_efficiency}")
     return texts, counts
+
+
+def _walked(
+    task: Task, texts: Sequence[Document], heard: Sequence[Heard], arguments: argparse.Namespace
+) -> list[AcceptCounts]:
+    """Return the cycles of greedy texts, without what they repeat where that is asked for."""
+    length, ends = arguments.without_repeats, eos_ids(task.teacher.model)
+    return [
+        walk(
+            text,
+            one,
+            gamma=arguments.gamma,
+            eos_ids=ends,
+            left_out=repeated(text.tokens, length) if length else None,
+        )
+        for text, one in zip(texts, heard, strict=True)
+    ]
 
 
 def held_out(file: Path, target: Path, arguments: argparse.Namespace) -> list[Document]:
@@ -186,6 +209,11 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         VocabtrimError: The drafter, the target or a file cannot be used.
     """
+    if arguments.temperature and (arguments.generated is not None or arguments.without_repeats):
+        raise CalibrationError(
+            "with --temperature prompts are decoded, and all of their tokens count: leave "
+            "--generated and --without-repeats out"
+        )
     drafter, target = locate(arguments.drafter), locate(arguments.target)
     task = open_task(drafter, target, arguments.gamma)
     if arguments.generated is not None:
@@ -196,20 +224,23 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
             prompts = arguments.prompts or [_package_prompts(Path(place))]
             texts, counts = decoded(drafter, target, task, prompts, arguments)
     heard = listen(task, texts)
-    ends = eos_ids(task.teacher.model)
-    walked = [
-        walk(text, one, gamma=arguments.gamma, eos_ids=ends)
-        for text, one in zip(texts, heard, strict=True)
-    ]
+    walked = None if arguments.temperature else _walked(task, texts, heard, arguments)
+    if walked is not None and (counts is None or arguments.without_repeats):
+        counts, how = walked, "walked"
+    else:
+        how = "decoded"
+    assert counts is not None  # without prompts there is no temperature
     generator = np.random.default_rng(arguments.seed)
     frequent = frequent_ids(arguments.counts, texts, len(task.teacher.head))
     return {
         "drafter": arguments.drafter,
         "target": arguments.target,
         "gamma": arguments.gamma,
-        "how": "walked" if counts is None else "decoded",
-        **summary(texts, walked if counts is None else counts, generator),
-        "walked_block_efficiency": reduce(add, walked).block_efficiency,
+        "temperature": arguments.temperature,
+        "without_repeats": arguments.without_repeats,
+        "how": how,
+        **summary(texts, counts, generator),
+        "walked_block_efficiency": walked and reduce(add, walked).block_efficiency,
         "frequent_ids": len(frequent),
         "depths": [asdict(one) for one in depths(heard, frequent)],
     }
@@ -229,9 +260,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--gamma", type=int, default=4)
     options.add_argument("--max-new-tokens", type=int, default=128)
     options.add_argument("--row-tokens", type=int, default=512, help="longest text of --generated")
+    options.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    options.add_argument(
+        "--without-repeats",
+        type=int,
+        metavar="N",
+        help="leave out tokens in runs of N that the text had before",
+    )
     options.add_argument("--limit", type=int, help="prompts, at most")
     options.add_argument("--heldout-share", type=float, default=0.02, help="as in training")
-    options.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    options.add_argument("--seed", type=int, default=0, help="of the bootstrap and of draws")
     options.add_argument("--json", type=Path)
     arguments = options.parse_args(argv)
     try:

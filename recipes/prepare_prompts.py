@@ -1,6 +1,7 @@
 """Write the prompts from which a target's own training text is generated.
 
     python -m recipes.prepare_prompts --data DIR -o OUT
+    python -m recipes.prepare_prompts --data DIR -o OUT --openings
 
 Public prompts cover code, mathematics and chat. Other kinds of task are made
 from the same files: passages to summarise, rewrite, search and translate, tools
@@ -12,6 +13,9 @@ to call, and second turns after a first answer. Four files are written:
     heldout.jsonl       the last 100 prompts of every file
 
 No held-out prompt, nor any text that belongs to one, is in the first three.
+
+A base model is not asked but continues: with `--openings`, `prompts.jsonl` and
+`heldout.jsonl` hold the first words of texts, and `text.jsonl` the texts alone.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
@@ -47,6 +52,9 @@ WANTED = {
     "qa": 500,
     "second-turns": 900,
 }
+
+OPENING = (8, 60)
+"""Words of an opening, from and to."""
 
 Record = dict[str, Any]
 
@@ -81,11 +89,23 @@ class Data:
         ]
         self.passages = [one for chat in self.chats for one in _passages(chat[1]["content"])]
         self.solutions = self._solutions(directory)
+        self.heldout_texts = self._heldout_texts(directory)
 
     @property
     def texts(self) -> list[Record]:
         """Everything for teacher forcing: raw rows, and other models' answers."""
         return self.solutions + [{"messages": one, "domain": "chat"} for one in self.chats]
+
+    def openings(self, *, seed: int = 0) -> tuple[list[Record], list[Record]]:
+        """Return the first words of open texts and of held-out ones, mixed; each once.
+
+        Long answers of chats open once a passage.
+
+        Args:
+            seed: Of the numbers of words and the order.
+        """
+        passages = [{"text": one, "domain": "chat"} for one in self.passages]
+        return _openings(self.solutions + passages, seed), _openings(self.heldout_texts, seed)
 
     def _solutions(self, directory: Path) -> list[Record]:
         names = ("raw_code", "raw_math")
@@ -94,6 +114,18 @@ class Data:
             for name in names
             for one in self._open(_rows(directory / f"{name}.jsonl"), "text")
         ]
+
+    def _heldout_texts(self, directory: Path) -> list[Record]:
+        found = [
+            {"text": one["text"], "domain": name}
+            for name in ("code", "math")
+            for one in _rows(directory / f"raw_{name}.jsonl")[-HELD_OUT:]
+        ]
+        for file in sorted(directory.glob("chat_*.jsonl")):
+            for one in _rows(file)[-HELD_OUT:]:
+                answers = _passages(one["messages"][1]["content"])
+                found += [{"text": text, "domain": "chat"} for text in list(answers)[:1]]
+        return found
 
     def secret(self, text: str) -> bool:
         """Whether a text is, or quotes, a held-out prompt."""
@@ -145,6 +177,22 @@ def prepare(data: Data, *, seed: int = 0) -> list[Record]:
     ]
     random.Random(seed).shuffle(records)
     return records
+
+
+def _openings(texts: Sequence[Record], seed: int) -> list[Record]:
+    """Return the first words of texts as prompts, each once."""
+    generator, known, found = random.Random(seed), set(), []
+    for one in generator.sample(list(texts), len(texts)):
+        words = list(re.finditer(r"\S+", one["text"]))
+        taken = generator.randint(*OPENING)
+        if len(words) <= taken:
+            continue
+        opening = one["text"][: words[taken - 1].end()]
+        if _plain(opening) not in known:
+            known.add(_plain(opening))
+            found.append({"id": f"opening-{len(found):05}", "domain": one["domain"]})
+            found[-1]["prompt"] = opening
+    return found
 
 
 def _made(name: str, data: Data, parts: Any, generator: random.Random) -> Iterator[list[Record]]:
@@ -305,15 +353,27 @@ def _write(path: Path, records: Iterable[Record]) -> None:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
+def _write_openings(data: Data, output: Path, seed: int) -> int:
+    prompts, heldout = data.openings(seed=seed)
+    _write(output / "prompts.jsonl", prompts)
+    _write(output / "heldout.jsonl", heldout)
+    _write(output / "text.jsonl", data.solutions)
+    print(f"{'openings':14} {len(prompts):5}, held out {len(heldout)}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, write the four files, and return the exit status."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--data", type=Path, required=True, help="directory of the public files")
     options.add_argument("-o", "--output", type=Path, required=True, help="directory to write")
+    options.add_argument("--openings", action="store_true", help="for a base model")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args(argv)
     try:
         data = Data(arguments.data)
+        if arguments.openings:
+            return _write_openings(data, arguments.output, arguments.seed)
         prompts = prepare(data, seed=arguments.seed)
         _write(arguments.output / "prompts.jsonl", prompts)
         _write(arguments.output / "instructions.jsonl", data.instructions)

@@ -56,7 +56,14 @@ def listen(task: Task, documents: Sequence[Document], *, rows: int = 8) -> list[
     return [heard[index] for index in range(len(documents))]
 
 
-def walk(document: Document, heard: Heard, *, gamma: int, eos_ids: Collection[int]) -> AcceptCounts:
+def walk(
+    document: Document,
+    heard: Heard,
+    *,
+    gamma: int,
+    eos_ids: Collection[int],
+    left_out: NDArray[np.bool_] | None = None,
+) -> AcceptCounts:
     """Return the cycles of chain drafting on a text that the target wrote.
 
     Conventions are those of `core/metrics.py`. A text that does not end with an
@@ -68,6 +75,8 @@ def walk(document: Document, heard: Heard, *, gamma: int, eos_ids: Collection[in
             does not depend on the depth.
         gamma: Draft length, at most the steps heard, unless that is one.
         eos_ids: Ids that end a generation.
+        left_out: [T] bool, tokens that do not count. A cycle that begins with one is
+            none, and of the others only the tokens up to the next one.
     """
     tokens = document.tokens.astype(np.int64)
     stopped = int(tokens[-1]) in eos_ids
@@ -86,9 +95,31 @@ def walk(document: Document, heard: Heard, *, gamma: int, eos_ids: Collection[in
         ):
             accepted += 1
         ended = stopped and accepted == room
-        cycles.append((accepted if ended else length, accepted, accepted + (not ended)))
+        emitted = accepted + (not ended)
+        counted = emitted
+        if left_out is not None:
+            inside = left_out[place : place + emitted]
+            counted = int(inside.argmax()) if inside.any() else emitted
+        if counted:
+            drafted = accepted if ended else length
+            cycles.append((drafted, min(accepted, counted), counted))
         place += accepted + 1
     return AcceptCounts.of_cycles(gamma, cycles)
+
+
+def repeated(tokens: NDArray[np.int32], length: int) -> NDArray[np.bool_]:
+    """Return which tokens lie in a run of `length` that the text had before, [T] bool.
+
+    A model that repeats itself is easily foretold, and says nothing of other text.
+    """
+    result = np.zeros(tokens.size, dtype=np.bool_)
+    seen: set[bytes] = set()
+    for begin in range(tokens.size - length + 1):
+        run = tokens[begin : begin + length].tobytes()
+        if run in seen:
+            result[begin : begin + length] = True
+        seen.add(run)
+    return result
 
 
 @dataclass(frozen=True)

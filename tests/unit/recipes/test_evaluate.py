@@ -58,6 +58,29 @@ def test_a_generated_file_is_walked_through_its_held_out_prompts(trained, capsys
     assert "held out" in capsys.readouterr().err
 
 
+def test_repeats_are_left_out_and_sampled_text_is_decoded(trained, tmp_path, capsys):
+    target, drafter, text = trained
+    prompts = tmp_path / "prompts.jsonl"
+    lines = [{"id": f"p{n}", "prompt": f"w{n + 5} w{n + 9} w{n + 7}"} for n in range(4)]
+    prompts.write_text("".join(json.dumps(one) + "\n" for one in lines))
+
+    def found(*more):
+        asked = ["--target", str(target), "--prompts", str(prompts), "--max-new-tokens", "40"]
+        assert evaluate.main([str(drafter), *asked, "--gamma", "2", *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    greedy, less = found(), found("--without-repeats", "2")
+    assert (greedy["how"], less["how"]) == ("decoded", "walked")
+    assert 0 < less["tokens"] < greedy["tokens"]
+    drawn = [found("--temperature", "1", "--seed", seed) for seed in "11"]
+    assert drawn[0] == drawn[1]
+    assert drawn[0]["walked_block_efficiency"] is None
+    assert drawn[0]["block_efficiency"] != greedy["block_efficiency"]
+    wrong = ["--generated", str(text), "--temperature", "1"]
+    assert evaluate.main([str(drafter), "--target", str(target), *wrong]) == 2
+    assert "with --temperature prompts are decoded" in capsys.readouterr().err
+
+
 def test_domains_are_pooled_apart_and_together():
     texts = [
         Document(np.arange(3, dtype=np.int32), np.ones(3, bool), "0", domain)

@@ -100,6 +100,30 @@ def test_nothing_that_is_held_out_is_used(data, tmp_path):
     assert not set(evaluated) & set(used)
 
 
+def test_openings_are_the_first_words_of_texts(data, tmp_path):
+    out = tmp_path / "out"
+    assert main(["--data", str(data), "-o", str(out), "--openings"]) == 0
+    prompts, held, texts = (read(out / f"{name}.jsonl") for name in ("prompts", "heldout", "text"))
+    assert {one["domain"] for one in prompts} == {"code", "math", "chat"}
+    open_texts = [whole(one) for one in texts] + [PARAGRAPH.format(number=n) for n in range(40)]
+    for one in prompts:
+        assert any(text.startswith(one["prompt"]) for text in open_texts)
+        assert 8 <= len(one["prompt"].split()) <= 60
+        assert one["prompt"] not in open_texts  # something is left to continue
+    assert len({one["id"] for one in prompts}) == len(prompts)
+    assert len({one["prompt"] for one in prompts}) == len(prompts)
+    # the last rows of each file, and no others
+    assert held
+    last = [f"Write function number {n}." for n in range(2100, 2200)]
+    last += [f"How many apples are {n} apples?" for n in range(40, 140)]
+    last += [PARAGRAPH.format(number=n) for n in range(40, 140)]
+    for one in held:
+        assert any(text.startswith(one["prompt"][:26]) for text in last)
+    assert not {one["prompt"] for one in prompts if one["domain"] == "code"} & {
+        one["prompt"] for one in held
+    }
+
+
 def test_instructions_are_the_public_prompts(data, tmp_path):
     main(["--data", str(data), "-o", str(tmp_path / "out")])
     rows = read(tmp_path / "out" / "instructions.jsonl")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recipes.evaluate import completed
-from recipes.training.acceptance import Heard, depths, listen, walk
+from recipes.training.acceptance import Heard, depths, listen, repeated, walk
 from recipes.training.corpus import Document, collate
 from recipes.training.eagle3 import Eagle3, Eagle3Task
 from recipes.training.lm import LmTask, ShortModel
@@ -49,6 +49,37 @@ def test_cycles_follow_the_conventions(completion, right, cycles):
     document = text(completion)
     counts = walk(document, heard(document, right), gamma=2, eos_ids={EOS})
     assert counts == AcceptCounts.of_cycles(2, cycles)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "cycles"),
+    [
+        # emitted in threes behind the first token: 8 7 6, 5 4 3, and 1 at the end
+        ("", [(2, 2, 3), (2, 2, 3), (0, 0, 1)]),
+        # a cycle that begins with it is none
+        ("8", [(2, 2, 3), (0, 0, 1)]),
+        ("876", [(2, 2, 3), (0, 0, 1)]),
+        # one that comes to it ends there
+        ("7", [(2, 1, 1), (2, 2, 3), (0, 0, 1)]),
+        ("64", [(2, 2, 2), (2, 1, 1), (0, 0, 1)]),
+        ("1", [(2, 2, 3), (2, 2, 3)]),
+    ],
+)
+def test_what_is_left_out_counts_nowhere(left_out, cycles):
+    document = text([9, 8, 7, 6, 5, 4, 3, 1])
+    out = np.isin(document.tokens, [int(one) for one in left_out]) & document.learnt
+    what = heard(document, "...xx.xx..")
+    counts = walk(document, what, gamma=2, eos_ids={EOS}, left_out=out)
+    assert counts == AcceptCounts.of_cycles(2, cycles)
+
+
+def test_runs_that_came_before_are_repeated():
+    marks = "".join("x" if one else "." for one in repeated(np.array([*b"abcabd--abcab"]), 3))
+    assert marks == "........xxxxx"
+    # a loop is repeated from its second round on
+    assert repeated(np.array([1, 2] * 4), 2).tolist() == [False, False, *[True] * 6]
+    assert not repeated(np.arange(5), 2).any()
+    assert not repeated(np.array([1, 1]), 3).any()
 
 
 def test_each_depth_has_its_own_word():
