@@ -147,10 +147,25 @@ def test_faults_are_one_sentence(vocabtrim: Command, place: Path, tmp_path: Path
         (("--sizes", "x"), "--sizes takes numbers"),
         (("--counts", tmp_path / "absent"), "absent"),
         (("--temperature", "0"), "--counts is for sampled texts: give --temperature"),
+        (("--temperature", "0", "--top-p", "0.9"), "--top-p is for sampled texts"),
     ):
         outcome = vocabtrim(*tracing(place, path, *more))
         assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome.err
         assert said in outcome.err
+    plain = (
+        "trace",
+        place / "prompts",
+        "-t",
+        place / "target",
+        "-d",
+        place / "drafter",
+        "-o",
+        path,
+    )
+    for option in (("--seed", "1"), ("--exact-k",), ("--sizes", "20"), ("--top-k", "3")):
+        outcome = vocabtrim(*plain, *option)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome.err
+        assert f"{option[0]} is for sampled texts" in outcome.err
     assert not list(tmp_path.iterdir())
     assert vocabtrim(*tracing(place, path, "--sizes", "20", "--exact-k")).code == 0
     counts, other = place / "counts", place / "other-counts"

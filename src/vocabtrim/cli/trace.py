@@ -127,6 +127,7 @@ def trace(
     from vocabtrim.tensors.locate import locate
 
     sampled = {"--top-k": top_k, "--top-p": top_p, "--counts": counts, "--sizes": sizes}
+    sampled |= {"--seed": seed or None, "--exact-k": exact_k or None}
     greedy = {"--resolve": resolve or None, "--candidates": candidates}
     _refuse_mixture(temperature, sampled, greedy)
     console = Console(json, quiet, force)
