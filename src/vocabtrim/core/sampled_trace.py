@@ -65,7 +65,7 @@ class SampledTrace:
             if chances.size and not (chances.min() >= 0 and chances.max() <= 1 + 1e-6):
                 raise TraceError(f"{name} of a sampled trace are no chances")
         ids = np.unique(self.order)
-        if ids.size != self.order.size or (
+        if ids.shape != self.order.shape or (
             ids.size and not 0 <= ids[0] <= ids[-1] < self.vocab_size
         ):
             raise TraceError(

@@ -22,6 +22,7 @@ from vocabtrim.core.trace import TraceError
         ({"accepted": np.full((5, 2, 2), -0.1)}, "accepted of a sampled trace are no chances"),
         ({"accepted": np.full((5, 2, 2), np.nan)}, "accepted of a sampled trace are no chances"),
         ({"order": np.array([4, 0, 8, 7, 4])}, "has an id twice"),
+        ({"order": np.array([[4, 0, 8, 7, 1]])}, "has an id twice"),
         ({"order": np.array([4, 0, 9, 7, 1])}, "none of 9"),
         ({"order": np.array([4, 0, -1, 7, 1])}, "none of 9"),
         ({"sizes": (5, 2)}, "must ascend from 1 to 5 at most, found 5, 2"),
