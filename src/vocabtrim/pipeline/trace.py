@@ -20,42 +20,23 @@ from vocabtrim.pipeline.resolve import looked_up
 from vocabtrim.pipeline.traced_texts import (
     Advance,
     Asking,
+    Traced,
     UnfinishedTrace,
     digest_of_texts,
 )
 
 
 @dataclass(frozen=True)
-class TraceResult:
-    """What tracing came to.
+class TraceResult(Traced):
+    """What tracing came to, for any draft vocabulary.
 
     Args:
-        output: The trace.
-        target: Name of the target.
-        drafter: Name of the drafter.
-        texts: Answers traced.
-        tokens: New tokens in them.
-        positions: At which a cycle can begin.
-        continued: Texts that an earlier, interrupted run had traced.
-        max_gamma: Longest draft that can be replayed.
         width: m, candidates kept at each position and depth.
         resolved: Open positions that were looked up.
-        seconds: Of this run's tracing, without loading and generating.
-        tokens_per_second: New tokens of this run over `seconds`; None for none.
     """
 
-    output: str
-    target: str
-    drafter: str
-    texts: int
-    tokens: int
-    positions: int
-    continued: int
-    max_gamma: int
     width: int
     resolved: int
-    seconds: float
-    tokens_per_second: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` writes."""
@@ -63,11 +44,8 @@ class TraceResult:
 
     def lines(self) -> list[str]:
         """Return the result as lines for a reader."""
-        continued = f" ({self.continued:,} from an earlier run)" if self.continued else ""
-        rate = "" if self.tokens_per_second is None else f", {self.tokens_per_second:,.0f} a second"
         return [
-            f"trace      {self.texts:,} answers{continued}  →  {self.output}",
-            f"tokens     {self.tokens:,} in {self.positions:,} positions{rate}",
+            *self.heading("answers"),
             f"answers    any draft vocabulary, draft lengths up to {self.max_gamma}, "
             f"{self.width} candidates a position",
             *([f"resolved   {self.resolved:,} open positions"] if self.resolved else []),

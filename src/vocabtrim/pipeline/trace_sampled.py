@@ -22,6 +22,7 @@ from vocabtrim.pipeline.sizes import order_of_all, ranked, sizes_to_compare
 from vocabtrim.pipeline.traced_texts import (
     Advance,
     Asking,
+    Traced,
     UnfinishedTrace,
     digest_of_texts,
 )
@@ -29,39 +30,19 @@ from vocabtrim.tokens.tokenizer import fingerprint_of
 
 
 @dataclass(frozen=True)
-class SampledTraceResult:
+class SampledTraceResult(Traced):
     """What tracing sampled texts came to.
 
     Args:
-        output: The trace.
-        target: Name of the target.
-        drafter: Name of the drafter.
-        texts: Answers traced.
-        tokens: New tokens in them.
-        positions: At which a cycle can begin.
-        continued: Texts that an earlier, interrupted run had traced.
-        max_gamma: Longest draft that can be replayed.
         sizes: K that can be replayed.
         sampling: How the texts were sampled.
         overlap: [sizes] mean Σ min(p, q) at the first draft: what share of first
             drafts is accepted; None where there is no position.
-        seconds: Of this run's tracing, without loading and generating.
-        tokens_per_second: New tokens of this run over `seconds`; None for none.
     """
 
-    output: str
-    target: str
-    drafter: str
-    texts: int
-    tokens: int
-    positions: int
-    continued: int
-    max_gamma: int
     sizes: tuple[int, ...]
     sampling: dict[str, Any]
     overlap: tuple[float, ...] | None
-    seconds: float
-    tokens_per_second: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` writes."""
@@ -69,12 +50,9 @@ class SampledTraceResult:
 
     def lines(self) -> list[str]:
         """Return the result as lines for a reader."""
-        continued = f" ({self.continued:,} from an earlier run)" if self.continued else ""
-        rate = "" if self.tokens_per_second is None else f", {self.tokens_per_second:,.0f} a second"
         sizes = ", ".join(f"{size:,}" for size in self.sizes)
         lines = [
-            f"trace      {self.texts:,} sampled answers{continued}  →  {self.output}",
-            f"tokens     {self.tokens:,} in {self.positions:,} positions{rate}",
+            *self.heading("sampled answers"),
             f"answers    K = {sizes}, draft lengths up to {self.max_gamma}",
         ]
         if self.overlap is not None:

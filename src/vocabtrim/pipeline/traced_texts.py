@@ -35,6 +35,48 @@ TEXTS_A_FILE = 32
 
 
 @dataclass(frozen=True)
+class Traced:
+    """What tracing came to.
+
+    Args:
+        output: The trace.
+        target: Name of the target.
+        drafter: Name of the drafter.
+        max_gamma: Longest draft that can be replayed.
+        texts: Answers traced.
+        tokens: New tokens in them.
+        positions: At which a cycle can begin.
+        continued: Texts that an earlier, interrupted run had traced.
+        seconds: Of this run's tracing, without loading and generating.
+        tokens_per_second: New tokens of this run over `seconds`; None for none.
+    """
+
+    output: str
+    target: str
+    drafter: str
+    max_gamma: int
+    texts: int
+    tokens: int
+    positions: int
+    continued: int
+    seconds: float
+    tokens_per_second: float | None
+
+    def heading(self, answers: str) -> list[str]:
+        """Return the first lines for a reader: what was traced, and how fast.
+
+        Args:
+            answers: What the texts are called.
+        """
+        continued = f" ({self.continued:,} from an earlier run)" if self.continued else ""
+        rate = "" if self.tokens_per_second is None else f", {self.tokens_per_second:,.0f} a second"
+        return [
+            f"trace      {self.texts:,} {answers}{continued}  →  {self.output}",
+            f"tokens     {self.tokens:,} in {self.positions:,} positions{rate}",
+        ]
+
+
+@dataclass(frozen=True)
 class Asking:
     """What the target is asked, and how it answers.
 
@@ -200,7 +242,7 @@ class UnfinishedTrace(Generic[PieceT]):
             clock: Seconds since whenever.
 
         Returns:
-            What a result tells of it: `texts`, `tokens`, `positions`, `continued`
+            What `Traced` tells of it: `texts`, `tokens`, `positions`, `continued`
             (texts recorded before), `seconds` and `tokens_per_second` of this run.
         """
         continued = sum(len(one.texts) for one in self.pieces())
