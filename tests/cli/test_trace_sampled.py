@@ -182,7 +182,10 @@ def test_faults_are_one_sentence(vocabtrim: Command, place: Path, tmp_path: Path
         (("replay", path, "--gamma", "4"), "draft lengths 0 to 3, asked for 4"),
         (("plan", path, "--counts", other, "--params"), "takes ids in another order"),
         (("plan", path, "--counts", counts, "--params", "--top-k", "64"), "not 64; trace again"),
-        (("select", counts, "--rule", "acceptance:k=64", "--trace", path, "-o", "v"), "trace"),
+        (
+            ("select", counts, "--rule", "acceptance:k=64", "--trace", path, "-o", "v"),
+            "a greedy trace",
+        ),
     ):
         outcome = vocabtrim(*command)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome.err

@@ -16,9 +16,7 @@ from vocabtrim.core.errors import ArtifactError
 from vocabtrim.core.manifest import Manifest, read_artifact, read_manifest, write_artifact
 from vocabtrim.core.sampled_trace import SampledTrace
 from vocabtrim.core.trace import Trace, TraceError
-from vocabtrim.core.trace_file import packed_texts, read_trace, unpacked_texts
-
-KIND = "sampled trace"
+from vocabtrim.core.trace_file import SAMPLED_KIND, packed_texts, read_trace, unpacked_texts
 
 
 def write_sampled_trace(
@@ -39,7 +37,9 @@ def write_sampled_trace(
         "own_depths": trace.own_depths,
         "max_gamma": trace.max_gamma,
     }
-    manifest = Manifest(KIND, trace.vocab_size, trace.tokenizer, inputs, options, {**facts, **own})
+    manifest = Manifest(
+        SAMPLED_KIND, trace.vocab_size, trace.tokenizer, inputs, options, {**facts, **own}
+    )
     write_artifact(path, tensors, manifest, force=force)
 
 
@@ -49,7 +49,7 @@ def read_sampled_trace(path: Path) -> tuple[SampledTrace, Manifest]:
     Raises:
         ArtifactError: The file is missing, damaged, or something else.
     """
-    tensors, manifest = read_artifact(path, KIND)
+    tensors, manifest = read_artifact(path, SAMPLED_KIND)
     if manifest.tokenizer is None:
         raise ArtifactError(f"{path}: this trace does not name its tokenizer")
     facts = manifest.facts
@@ -76,6 +76,6 @@ def read_any_trace(path: Path) -> tuple[Trace | SampledTrace, Manifest]:
     Raises:
         ArtifactError: The file is missing, damaged, or something else.
     """
-    if read_manifest(path).kind == KIND:
+    if read_manifest(path).kind == SAMPLED_KIND:
         return read_sampled_trace(path)
     return read_trace(path)

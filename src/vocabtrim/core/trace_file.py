@@ -20,6 +20,8 @@ from vocabtrim.core.manifest import Manifest, read_artifact, read_manifest, writ
 from vocabtrim.core.trace import Trace, TracedText, TraceError
 
 KIND = "trace"
+SAMPLED_KIND = "sampled trace"
+"""What `core/sampled_trace_file.py` writes."""
 
 
 def write_trace(
@@ -83,6 +85,11 @@ def read_trace(path: Path) -> tuple[Trace, Manifest]:
     Raises:
         ArtifactError: The file is missing, damaged, or something else.
     """
+    if read_manifest(path).kind == SAMPLED_KIND:
+        raise ArtifactError(
+            f"{path} is of sampled texts, which say nothing of other vocabularies than their own: "
+            "give a greedy trace (`vocabtrim trace` without --temperature)"
+        )
     tensors, manifest = read_artifact(path, KIND)
     if manifest.tokenizer is None:
         raise ArtifactError(f"{path}: this trace does not name its tokenizer")

@@ -13,12 +13,11 @@ from vocabtrim.core.errors import ArtifactError
 from vocabtrim.core.manifest import Manifest, write_artifact
 from vocabtrim.core.sampled_trace import SampledTrace
 from vocabtrim.core.sampled_trace_file import (
-    KIND,
     read_any_trace,
     read_sampled_trace,
     write_sampled_trace,
 )
-from vocabtrim.core.trace_file import read_trace
+from vocabtrim.core.trace_file import SAMPLED_KIND, read_trace
 
 
 @pytest.mark.parametrize("own_depths", [True, False])
@@ -34,7 +33,7 @@ def test_what_is_written_is_read(tmp_path: Path, own_depths: bool) -> None:
 
 def test_one_kind_is_not_read_as_the_other(tmp_path: Path) -> None:
     write_sampled_trace(tmp_path / "t", drawn(), inputs={}, options={}, facts={})
-    with pytest.raises(ArtifactError, match="sampled trace"):
+    with pytest.raises(ArtifactError, match="give a greedy trace"):
         read_trace(tmp_path / "t")
 
 
@@ -42,7 +41,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
     def written(name: str, tokenizer: str | None, facts: dict[str, Any]) -> Path:
         tensors = {"order": np.arange(3)}
         write_artifact(
-            tmp_path / name, tensors, Manifest(KIND, V, tokenizer, {}, {}, facts), force=True
+            tmp_path / name,
+            tensors,
+            Manifest(SAMPLED_KIND, V, tokenizer, {}, {}, facts),
+            force=True,
         )
         return tmp_path / name
 

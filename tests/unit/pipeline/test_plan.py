@@ -5,29 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.plans import COST, FACTS, latencies, latency, sampled, written_counts
 from tests.traces import TOKENIZER, V, World
 from vocabtrim.core.counts import SpecialIds, TokenCounts
 from vocabtrim.core.counts_file import write_counts
 from vocabtrim.core.errors import TokenizerMismatch, VocabError
 from vocabtrim.core.latency import Latency
-from vocabtrim.core.latency_file import Latencies
-from vocabtrim.core.metrics import StepCost, mbsu
-from vocabtrim.core.pair_cost import PairCost
-from vocabtrim.core.sampled_trace import SampledTrace
-from vocabtrim.core.sampled_trace_file import write_sampled_trace
-from vocabtrim.core.trace import TracedText, TraceError
+from vocabtrim.core.metrics import mbsu
+from vocabtrim.core.trace import TraceError
 from vocabtrim.core.trace_file import write_trace
 from vocabtrim.pipeline.plan import plan_pair
 from vocabtrim.replay.sampled import expected
 
 WORLD = World(2, texts=40)
-COST = PairCost(StepCost(1000, 130, 2000, 260), StepCost(330, 130, 560, 260), V, shared=True)
-FACTS = {"target": "big", "drafter": "small", "cost": COST.to_json()}
 
 
 @pytest.fixture
@@ -40,25 +34,6 @@ def trace(tmp_path: Path) -> Path:
 @pytest.fixture
 def counts(tmp_path: Path) -> Path:
     return written_counts(tmp_path / "counts")
-
-
-def written_counts(path: Path, *, tokenizer: str = TOKENIZER, eos: tuple[int, ...] = ()) -> Path:
-    numbers = np.arange(V)[::-1] ** 2
-    found = TokenCounts(numbers, np.minimum(numbers, 3), 3, tokenizer, SpecialIds(eos=eos))
-    write_counts(path, found, inputs={}, options={}, facts={})
-    return path
-
-
-def latency(
-    *, row: float = 2e-3, verify: float = 0.02, batch: int = 1, noise: float = 0.0
-) -> Latency:
-    draft = {K: 0.001 + K * row for K in (4, V)}
-    return Latency(batch, draft, {1: verify, 2: verify * 1.1, 5: verify * 1.4}, 0.0005, noise)
-
-
-def latencies(*batches: Latency, **changes: Any) -> Latencies:
-    found = Latencies("big", "small", V, None, batches or (latency(),), {"threads": 1})
-    return replace(found, **changes)
 
 
 def test_every_point_is_decoding_over_time(trace: Path, counts: Path) -> None:
@@ -333,28 +308,6 @@ def test_what_cannot_be_planned_is_refused(trace: Path, counts: Path, tmp_path: 
         plan_pair([trace], other, latency=latencies())
 
 
-ORDER = np.arange(V)
-"""Of `written_counts`: the more frequent, the lower the id."""
-
-
-def sampled(
-    path: Path, seed: int, *, temperature: float = 0.7, order: Any = ORDER, drafter: str = "small"
-) -> SampledTrace:
-    generator = np.random.default_rng(seed)
-    texts = [
-        TracedText(f"{seed} {index}", "ab"[index % 2], np.arange(2), np.arange(size), size + 2)
-        for index, size in enumerate(generator.integers(3, 9, size=6).tolist())
-    ]
-    shape = (2, sum(text.starts for text in texts), 3, 2)
-    # of more rows, more drafts are accepted
-    accepted, overlap = np.sort(generator.random(shape), axis=-1)
-    trace = SampledTrace(tuple(texts), (9, V), order, accepted, overlap, True, 3, V, TOKENIZER)
-    options = {"sampling": {"temperature": temperature}}
-    facts = FACTS | {"drafter": drafter}
-    write_sampled_trace(path, trace, inputs={}, options=options, facts=facts)
-    return trace
-
-
 def test_sampled_texts_are_planned_in_expectation(counts: Path, tmp_path: Path) -> None:
     paths = [tmp_path / "one", tmp_path / "other"]
     traces = [sampled(path, seed) for seed, path in enumerate(paths)]
@@ -381,25 +334,3 @@ def test_sampled_texts_are_planned_in_expectation(counts: Path, tmp_path: Path) 
     choice = found.choice.chosen
     at = {(one.K, one.gamma): one for one in weighted.choice.points}[choice.K, choice.gamma]
     assert at.speedup == pytest.approx(alone.speedup)
-
-
-def test_sampled_texts_of_different_kinds_are_no_plan(
-    trace: Path, counts: Path, tmp_path: Path
-) -> None:
-    first = tmp_path / "first"
-    sampled(first, 1)
-    others: dict[str, dict[str, Any]] = {
-        "is for one way of sampling": {"temperature": 1.0},
-        "for one target and one drafter": {"drafter": "another"},
-        "or orders of ids": {"order": ORDER[::-1].copy()},
-    }
-    for index, (said, differing) in enumerate(others.items()):
-        sampled(tmp_path / str(index), 2, **differing)
-        with pytest.raises(TraceError, match=said):
-            plan_pair([first, tmp_path / str(index)], counts, latency=latencies())
-    with pytest.raises(TraceError, match="one way of sampling"):
-        plan_pair([first, trace], counts, latency=latencies())
-    with pytest.raises(TraceError, match="takes ids in another order"):
-        plan_pair([tmp_path / "2"], counts, latency=latencies())
-    with pytest.raises(TraceError, match=rf"knows K = 9, {V}, not 4; trace again"):
-        plan_pair([first], counts, latency=latencies(), sizes=[4], exact=True)
