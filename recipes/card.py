@@ -20,8 +20,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from recipes.curve import agreement_at, phase_of, read_curve
 from recipes.training.command import RUN_FILE
-from recipes.training.state import CONSTANT, CURVE, DECAYED, DRAFTER, WEIGHTS_FILE
+from recipes.training.state import DRAFTER, WEIGHTS_FILE
 from vocabtrim.core.errors import ArtifactError, VocabtrimError
 from vocabtrim.core.manifest import atomic_file, file_hash
 
@@ -45,34 +46,17 @@ class Run:
     """
 
     def __init__(self, work: Path) -> None:
-        phase = DECAYED if (work / DECAYED / DRAFTER).is_dir() else CONSTANT
-        self.weights = work / phase / DRAFTER / WEIGHTS_FILE
+        self.weights = work / phase_of(work) / DRAFTER / WEIGHTS_FILE
         try:
             self.document: Document = json.loads((work / RUN_FILE).read_text())
-            lines = (work / phase / CURVE).read_text().splitlines()
         except OSError as fault:
             raise ArtifactError(f"{work} has no finished run in it ({fault})") from fault
-        self.curve: list[Document] = [json.loads(line) for line in lines]
+        self.curve = read_curve(work)
 
     @property
     def learnt_tokens(self) -> int:
         """Distinct tokens that were learnt."""
         return sum(kind["learnt_tokens"] for kind in self.document["data"].values())
-
-    def agreement_at(self, visits: int) -> list[float]:
-        """Return agreement by step at a number of visits, between two points.
-
-        Raises:
-            ArtifactError: The run did not get that far.
-        """
-        for before, after in zip(self.curve, self.curve[1:], strict=False):
-            if before["visits"] <= visits <= after["visits"]:
-                share = (visits - before["visits"]) / (after["visits"] - before["visits"])
-                return [
-                    low + share * (high - low)
-                    for low, high in zip(before["agreement"], after["agreement"], strict=True)
-                ]
-        raise ArtifactError(f"the curve ends at {self.curve[-1]['visits']} of {visits} visits")
 
 
 def card(
@@ -95,7 +79,7 @@ def card(
         "target": run.document["target"],
         "weights_hash": file_hash(run.weights),
         "megabytes": f"{run.weights.stat().st_size / 1e6:.1f}",
-        "init": run.document["init"] or "untrained weights",
+        "init": _start(run.document),
         "features": ", ".join(map(str, run.document["feature_layers"])) or "none",
         "batch": run.document["batch_tokens"],
         "rate": settings["rate"],
@@ -116,6 +100,12 @@ def card(
     }
     template = files("recipes").joinpath("card_template.md").read_text(encoding="utf-8")
     return Template(template).substitute(fields)
+
+
+def _start(document: Document) -> str:
+    if document["init"] is None:
+        return "untrained weights"
+    return f"{document['init']}, `{document['init_hash']}`"
 
 
 def _data(data: Document) -> str:
@@ -174,7 +164,12 @@ def _ablation(run: Run, others: Mapping[str, Run]) -> str:
     runs = {"this run": run, **others}
     visits = min(one.curve[-1]["visits"] for one in runs.values())
     rows = [
-        [label, _millions(one.learnt_tokens), _millions(visits), _shares(one.agreement_at(visits))]
+        [
+            label,
+            _millions(one.learnt_tokens),
+            _millions(visits),
+            _shares(agreement_at(one.curve, visits)),
+        ]
         for label, one in runs.items()
     ]
     table = _table(["run", "tokens of data", "tokens visited", "agreement by step"], rows)
@@ -184,7 +179,7 @@ def _ablation(run: Run, others: Mapping[str, Run]) -> str:
 def _prediction(runs: Mapping[str, Run], visits: int) -> str:
     """Say what ten times the data would give if its effect stays what it was."""
     sizes = sorted(
-        {one.learnt_tokens: one.agreement_at(visits)[0] for one in runs.values()}.items()
+        {one.learnt_tokens: agreement_at(one.curve, visits)[0] for one in runs.values()}.items()
     )
     if len(sizes) < 2:
         return ""

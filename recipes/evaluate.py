@@ -4,11 +4,12 @@
     python -m recipes.evaluate DRAFTER --generated self.jsonl --counts counts.safetensors
 
 Greedy, chain drafts, float32, the drafter's whole vocabulary. With `--prompts`
-the package's own decoder decodes them; without any file, the held-out prompts
-that come with the package. With `--generated` nothing is decoded: the target's
-own greedy text is walked through (`training/acceptance.py`), which is fast, and
-only its held-out prompts are used. Either way the texts also tell, by depth,
-how much the drafter says outside of the most frequent ids, and how well.
+the package's own decoder decodes them; without any file, those of
+`evaluation_prompts.jsonl`: ten of each of the thirteen kinds that Spec-Bench has,
+written for this. With `--generated` nothing is decoded: the target's own greedy
+text is walked through (`training/acceptance.py`), which is fast, and only its
+held-out prompts are used. Either way the texts also tell, by depth, how much the
+drafter says outside of the most frequent ids, and how well.
 
 A base model repeats itself when it is greedy. `--temperature` decodes sampled text
 instead; `--without-repeats 8` leaves out tokens in runs of eight that the text had.
@@ -25,7 +26,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import reduce
-from importlib.resources import files
+from importlib.resources import as_file, files
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -191,14 +192,6 @@ def completed(drafter: Path, target: Path, place: Path) -> Path:
     return place
 
 
-def _package_prompts(place: Path) -> Path:
-    """Write the held-out prompts of the package to a file."""
-    text = files("vocabtrim.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if json.loads(line)["split"] == "heldout"]
-    (place / "heldout.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return place / "heldout.jsonl"
-
-
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -220,9 +213,8 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         texts = held_out(arguments.generated, target, arguments)
         counts = None
     else:
-        with tempfile.TemporaryDirectory() as place:
-            prompts = arguments.prompts or [_package_prompts(Path(place))]
-            texts, counts = decoded(drafter, target, task, prompts, arguments)
+        with as_file(files("recipes").joinpath("evaluation_prompts.jsonl")) as own:
+            texts, counts = decoded(drafter, target, task, arguments.prompts or [own], arguments)
     heard = listen(task, texts)
     walked = None if arguments.temperature else _walked(task, texts, heard, arguments)
     if walked is not None and (counts is None or arguments.without_repeats):

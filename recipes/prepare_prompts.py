@@ -7,7 +7,8 @@ Public prompts cover code, mathematics and chat. Other kinds of task are made
 from the same files: passages to summarise, rewrite, search and translate, tools
 to call, and second turns after a first answer. Four files are written:
 
-    prompts.jsonl       domains mixed, so that any first part of it has them all
+    prompts.jsonl       ordered by digest: any first part has all domains, and what
+                        a training run holds out for its curve comes first
     instructions.jsonl  the public prompts alone, as they are
     text.jsonl          other text, for teacher forcing
     heldout.jsonl       the last 100 prompts of every file
@@ -30,6 +31,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from recipes.training.corpus import group_of
 from vocabtrim.core.errors import CalibrationError, VocabtrimError
 from vocabtrim.core.manifest import atomic_file
 
@@ -97,12 +99,12 @@ class Data:
         return self.solutions + [{"messages": one, "domain": "chat"} for one in self.chats]
 
     def openings(self, *, seed: int = 0) -> tuple[list[Record], list[Record]]:
-        """Return the first words of open texts and of held-out ones, mixed; each once.
+        """Return the first words of open texts and of held-out ones, by digest; each once.
 
         Long answers of chats open once a passage.
 
         Args:
-            seed: Of the numbers of words and the order.
+            seed: Of the numbers of words.
         """
         passages = [{"text": one, "domain": "chat"} for one in self.passages]
         return _openings(self.solutions + passages, seed), _openings(self.heldout_texts, seed)
@@ -147,11 +149,11 @@ _KINDS = ("code", "math", "chat")
 
 
 def prepare(data: Data, *, seed: int = 0) -> list[Record]:
-    """Return prompts of every domain, mixed; each text once, none held out.
+    """Return prompts of every domain, in the order of digests; each text once, none held out.
 
     Args:
         data: The usable rows.
-        seed: Of the choices and the order.
+        seed: Of the choices.
     """
     parts = json.loads(files("recipes").joinpath("prompt_parts.json").read_text(encoding="utf-8"))
     package = _package_prompts()
@@ -175,8 +177,7 @@ def prepare(data: Data, *, seed: int = 0) -> list[Record]:
         for name, prompts in domains.items()
         for number, one in enumerate(prompts)
     ]
-    random.Random(seed).shuffle(records)
-    return records
+    return sorted(records, key=_digest)
 
 
 def _openings(texts: Sequence[Record], seed: int) -> list[Record]:
@@ -192,7 +193,13 @@ def _openings(texts: Sequence[Record], seed: int) -> list[Record]:
             known.add(_plain(opening))
             found.append({"id": f"opening-{len(found):05}", "domain": one["domain"]})
             found[-1]["prompt"] = opening
-    return found
+    return sorted(found, key=_digest)
+
+
+def _digest(record: Record) -> str:
+    """Return what decides whether a training run holds a prompt out."""
+    messages = record.get("messages")
+    return group_of(record["prompt"] if messages is None else messages[0]["content"])
 
 
 def _made(name: str, data: Data, parts: Any, generator: random.Random) -> Iterator[list[Record]]:

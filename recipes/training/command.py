@@ -29,7 +29,7 @@ from recipes.training.corpus import (
 )
 from recipes.training.head_loss import Proposal
 from recipes.training.loop import train
-from recipes.training.state import Settings, State
+from recipes.training.state import WEIGHTS_FILE, Settings, State
 from recipes.training.task import Task
 from recipes.training.teacher import Teacher
 from vocabtrim.core.errors import CalibrationError
@@ -230,6 +230,7 @@ def _document(
     return {
         "target": arguments.target,
         "init": arguments.init,
+        "init_hash": arguments.init and file_hash(locate(arguments.init) / WEIGHTS_FILE),
         "feature_layers": list(teacher.layers),
         "target_dtype": arguments.target_dtype,
         "device": arguments.device,

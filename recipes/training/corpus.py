@@ -246,6 +246,11 @@ def fingerprint(sources: Sequence[tuple[float, Sequence[Document]]]) -> str:
     return digest.hexdigest()[:16]
 
 
+def group_of(prompt: str) -> str:
+    """Return the digest of a prompt, whatever its white space."""
+    return hashlib.sha256(" ".join(prompt.split()).encode()).hexdigest()
+
+
 class _Reader:
     """Records to documents."""
 
@@ -269,10 +274,10 @@ class _Reader:
                 raise ValueError("a conversation needs a tokenizer with a chat template")
             text = self._template.render(record["messages"]).text
             ids = self._tokenizer.encode(text)
-            return self._pieces(ids, _group(record["messages"][0]["content"]), record)
+            return self._pieces(ids, group_of(record["messages"][0]["content"]), record)
         ids = self._plain.encode(Prompt("text", ({"role": "user", "content": record["text"]},)))
         # rows of question and answer: their first line is what a prompt asks
-        return self._pieces(ids, _group(record["text"].partition("\n")[0]), record)
+        return self._pieces(ids, group_of(record["text"].partition("\n")[0]), record)
 
     def _generated(self, record: dict[str, Any]) -> list[Document]:
         if record["tokenizer"] != self._tokenizer.fingerprint:
@@ -286,7 +291,7 @@ class _Reader:
         learnt = np.arange(len(tokens)) >= len(prompt)
         if learnt.sum() < 2:
             return []
-        group = _group(record["messages"][0]["content"])
+        group = group_of(record["messages"][0]["content"])
         return [Document(tokens.astype(np.int32), learnt, group, record.get("domain"))]
 
     def _pieces(self, ids: NDArray[np.int64], group: str, record: dict[str, Any]) -> list[Document]:
@@ -300,7 +305,3 @@ class _Reader:
             for piece in pieces
             if len(piece) > 2
         ]
-
-
-def _group(text: str) -> str:
-    return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()

@@ -1,9 +1,6 @@
 import json
 
-import pytest
-
 from recipes.card import Run, card, main
-from vocabtrim.core.errors import ArtifactError
 
 
 def write_run(work, *, tokens: int, agreement: float, phase: str = "decayed"):
@@ -75,11 +72,16 @@ def test_runs_are_compared_at_equal_visits(tmp_path):
     assert "predicts 33%" in text
 
 
-def test_agreement_is_read_between_two_points(tmp_path):
-    run = Run(write_run(tmp_path / "run", tokens=1000, agreement=0.5))
-    assert run.agreement_at(60_000)[0] == pytest.approx(0.075)
-    with pytest.raises(ArtifactError, match="ends at 400000"):
-        run.agreement_at(400_001)
+def test_a_card_names_the_weights_that_the_run_started_from(tmp_path):
+    work = write_run(tmp_path / "run", tokens=1000, agreement=0.5)
+    document = json.loads((work / "run.json").read_text())
+    assert "| starts from | untrained weights |" in card(
+        Run(work), evaluation(), {}, name="", note=""
+    )
+    document |= {"init": "recipes/start/eagle3", "init_hash": "sha256:e332"}
+    (work / "run.json").write_text(json.dumps(document))
+    text = card(Run(work), evaluation(), {}, name="", note="")
+    assert "| starts from | recipes/start/eagle3, `sha256:e332` |" in text
 
 
 def test_the_command_writes_the_card(tmp_path, capsys):

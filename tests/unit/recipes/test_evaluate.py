@@ -1,4 +1,6 @@
 import json
+from collections import Counter
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -79,6 +81,24 @@ def test_repeats_are_left_out_and_sampled_text_is_decoded(trained, tmp_path, cap
     wrong = ["--generated", str(text), "--temperature", "1"]
     assert evaluate.main([str(drafter), "--target", str(target), *wrong]) == 2
     assert "with --temperature prompts are decoded" in capsys.readouterr().err
+
+
+def test_prompts_of_its_own_are_decoded_where_none_are_given(trained, capsys):
+    target, drafter, _ = trained
+    asked = ["--target", str(target), "--max-new-tokens", "3", "--limit", "11", "--gamma", "2"]
+    assert evaluate.main([str(drafter), *asked]) == 0
+    domains = json.loads(capsys.readouterr().out)["domains"]
+    assert {name: one["prompts"] for name, one in domains.items()} == {"roleplay": 1, "writing": 10}
+
+
+def test_prompts_of_its_own_are_ten_of_each_of_thirteen_kinds():
+    text = files("recipes").joinpath("evaluation_prompts.jsonl").read_text(encoding="utf-8")
+    prompts = [json.loads(line) for line in text.splitlines()]
+    assert len({one["id"] for one in prompts}) == len({one["prompt"] for one in prompts}) == 130
+    assert set(Counter(one["domain"] for one in prompts).values()) == {10}
+    package = files("vocabtrim.demo").joinpath("prompts.jsonl").read_text(encoding="utf-8")
+    used = {json.loads(line)["prompt"] for line in package.splitlines()}
+    assert not used & {one["prompt"] for one in prompts}
 
 
 def test_domains_are_pooled_apart_and_together():

@@ -4,9 +4,11 @@ from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recipes.prepare_prompts import HELD_OUT, LONGEST, WANTED, main
+from recipes.training.corpus import Document, group_of, split
 
 PARAGRAPH = (
     "The harbour of Lindmere was rebuilt after the storm of 1987. Its first keeper was called "
@@ -124,6 +126,25 @@ def test_openings_are_the_first_words_of_texts(data, tmp_path):
     }
 
 
+@pytest.mark.parametrize("extra", [(), ("--openings",)])
+def test_what_the_curve_holds_out_comes_first(data, tmp_path, extra):
+    main(["--data", str(data), "-o", str(tmp_path / "out"), *extra])
+    one = np.zeros(1, np.int32), np.ones(1, np.bool_)
+    documents = [
+        Document(
+            *one,
+            group_of(
+                prompt["messages"][0]["content"] if "messages" in prompt else prompt["prompt"]
+            ),
+            prompt["id"],
+        )
+        for prompt in read(tmp_path / "out" / "prompts.jsonl")
+    ]
+    _, held = split(documents, heldout_share=0.05)
+    assert held
+    assert held == documents[: len(held)]
+
+
 def test_instructions_are_the_public_prompts(data, tmp_path):
     main(["--data", str(data), "-o", str(tmp_path / "out")])
     rows = read(tmp_path / "out" / "instructions.jsonl")
@@ -157,5 +178,6 @@ def test_the_public_files_give_six_thousand_prompts(tmp_path):
     found = Counter(one["domain"] for one in prompts)
     assert min(found.values()) >= 490
     secrets = [one["prompt"] for one in read(tmp_path / "out" / "heldout.jsonl")]
+    secrets += [one["prompt"] for one in read(Path("recipes/evaluation_prompts.jsonl"))]
     text = "\n\0".join(whole(one) for one in prompts)
     assert not any(one in text for one in secrets if len(one) > 30)
