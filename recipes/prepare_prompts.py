@@ -53,6 +53,11 @@ WANTED = {
     "functions": 700,
     "qa": 500,
     "second-turns": 900,
+    "knowledge": 1500,
+    "roleplay": 400,
+    "grounded": 500,
+    "reasoning": 400,
+    "into-english": 300,
 }
 
 OPENING = (8, 60)
@@ -267,6 +272,12 @@ def _functions(_: Data, parts: Any, generator: random.Random) -> Iterator[str]:
         yield generator.choice(parts["forms"]).format(tool=tool["tool"], request=request)
 
 
+def _reasoning(_: Data, parts: Any, generator: random.Random) -> Iterator[str]:
+    for _turn in range(20_000):
+        fills = {name: generator.choice(values) for name, values in parts["fills"].items()}
+        yield generator.choice(parts["forms"]).format(**fills)
+
+
 def _second_turns(
     data: Data, follow_ups: Sequence[str], generator: random.Random
 ) -> Iterator[list[Record]]:
@@ -295,6 +306,11 @@ _MADE = {
     "rewrite": _of_passages,
     "translation": _translation,
     "functions": _functions,
+    "knowledge": _crossed("forms", "topics", "topic"),
+    "roleplay": _crossed("forms", "roles", "role"),
+    "grounded": _of_passages,
+    "reasoning": _reasoning,
+    "into-english": _crossed("forms", "sentences", "sentence"),
 }
 
 

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,13 @@ def parser(description: str, name: str) -> argparse.ArgumentParser:
         default=0.8,
         help="share of visited tokens that comes from --generated",
     )
+    data.add_argument(
+        "--curve-from",
+        type=Path,
+        nargs="+",
+        metavar="JSONL",
+        help="generated files whose held-out prompts make the curve; default: all of them",
+    )
     data.add_argument("--limit-tokens", type=int, help="learnt tokens of each kind to use, at most")
     data.add_argument("--heldout-share", type=float, default=0.02, help="share of prompts held out")
     data.add_argument("--heldout-tokens", type=int, default=6000, help="tokens of the curve's text")
@@ -121,17 +129,14 @@ def run(arguments: argparse.Namespace, make_task: MakeTask) -> State:
         "generated": (arguments.generated_share, arguments.generated),
         "text": (1.0 - arguments.generated_share, arguments.text),
     }
+    read = cache(partial(read_documents, target=target, row_tokens=arguments.row_tokens))
+    parted = partial(split, heldout_share=arguments.heldout_share)
     sources: list[tuple[float, list[Document]]] = []
-    heldout: list[Document] = []
     for share, files in kinds.values():
-        documents = [
-            one
-            for file in files
-            for one in read_documents(file, target, row_tokens=arguments.row_tokens)
-        ]
-        kept, out = split(documents, heldout_share=arguments.heldout_share)
+        kept, _ = parted([one for file in files for one in read(file)])
         sources.append((share, limited(kept, arguments.limit_tokens)))
-        heldout = heldout or out  # generated text where there is some
+    watched = arguments.curve_from or arguments.generated or arguments.text
+    _, heldout = parted([one for file in watched for one in read(file)])
     visits = Visits(
         sources, seed=arguments.seed, rows=arguments.rows, row_tokens=arguments.row_tokens
     )
@@ -143,6 +148,7 @@ def run(arguments: argparse.Namespace, make_task: MakeTask) -> State:
     arguments.work.mkdir(parents=True, exist_ok=True)
     with atomic_file(arguments.work / RUN_FILE, force=True) as temporary:
         document = _document(arguments, task.teacher, settings, kinds, sources)
+        document["curve_from"] = [file.name for file in watched]
         temporary.write_text(json.dumps(document, indent=1) + "\n")
     return train(
         task,
