@@ -5,15 +5,17 @@
 
 Public prompts cover code, mathematics and chat. Other kinds of task are made
 from the same files: passages to summarise, rewrite, search and translate, tools
-to call, and second turns after a first answer. Four files are written:
+to call, and second turns after a first answer. Five files are written:
 
     prompts.jsonl       ordered by digest: any first part has all domains, and what
                         a training run holds out for its curve comes first
+    wider.jsonl         more kinds, in the same order: general knowledge, roles to
+                        play, passages to answer from, riddles, texts to put into English
     instructions.jsonl  the public prompts alone, as they are
     text.jsonl          other text, for teacher forcing
     heldout.jsonl       the last 100 prompts of every file
 
-No held-out prompt, nor any text that belongs to one, is in the first three.
+No held-out prompt, nor any text that belongs to one, is in the other four.
 
 A base model is not asked but continues: with `--openings`, `prompts.jsonl` and
 `heldout.jsonl` hold the first words of texts, and `text.jsonl` the texts alone.
@@ -53,12 +55,17 @@ WANTED = {
     "functions": 700,
     "qa": 500,
     "second-turns": 900,
+}
+"""Prompts of each kind."""
+
+WIDER = {
     "knowledge": 1500,
     "roleplay": 400,
     "grounded": 500,
     "reasoning": 400,
     "into-english": 300,
 }
+"""Prompts of kinds that came later; apart, so that the first ones stay as they were."""
 
 OPENING = (8, 60)
 """Words of an opening, from and to."""
@@ -164,13 +171,14 @@ def prepare(data: Data, *, seed: int = 0) -> list[Record]:
     package = _package_prompts()
     known = {_plain(one["prompt"]) for one in package}
     taken = [one for one in package if one["split"] == "calibration"]
-    domains: dict[str, list[Record]] = {name: [] for name in WANTED}
+    wanted = WANTED | WIDER
+    domains: dict[str, list[Record]] = {name: [] for name in wanted}
     for one in taken:
         domains.setdefault(one["domain"], []).append({"prompt": one["prompt"]})
     for name, chosen in domains.items():
         generator = random.Random(f"{seed} {name}")
         for messages in _made(name, data, parts, generator):
-            if len(chosen) >= WANTED[name]:
+            if len(chosen) >= wanted[name]:
                 break
             text = "\n".join(one["content"] for one in messages)
             if len(text) > LONGEST or _plain(text) in known or data.secret(text):
@@ -386,7 +394,7 @@ def _write_openings(data: Data, output: Path, seed: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, write the four files, and return the exit status."""
+    """Parse, write the five files, and return the exit status."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--data", type=Path, required=True, help="directory of the public files")
     options.add_argument("-o", "--output", type=Path, required=True, help="directory to write")
@@ -398,14 +406,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.openings:
             return _write_openings(data, arguments.output, arguments.seed)
         prompts = prepare(data, seed=arguments.seed)
-        _write(arguments.output / "prompts.jsonl", prompts)
+        for name, domains in (("prompts", WANTED), ("wider", WIDER)):
+            chosen = [one for one in prompts if one["domain"] in domains]
+            _write(arguments.output / f"{name}.jsonl", chosen)
         _write(arguments.output / "instructions.jsonl", data.instructions)
         _write(arguments.output / "heldout.jsonl", data.heldout)
         _write(arguments.output / "text.jsonl", data.texts)
     except VocabtrimError as fault:
         print(f"prepare_prompts: {fault}", file=sys.stderr)
         return fault.exit_code
-    for name in WANTED:
+    for name in WANTED | WIDER:
         print(f"{name:14} {sum(one['domain'] == name for one in prompts):5}")
     print(f"{'prompts':14} {len(prompts):5}")
     return 0
