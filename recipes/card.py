@@ -20,6 +20,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from recipes.curve import agreement_at, phase_of, read_curve
 from recipes.training.command import RUN_FILE
 from recipes.training.state import DRAFTER, WEIGHTS_FILE
@@ -90,6 +92,7 @@ def card(
         "device": f"{run.document['device']}, {run.document['threads']} threads",
         "data": _data(run.document["data"]),
         "curve": _curve(run.curve),
+        "outlook": _outlook(run.curve, settings["rate"]),
         "gamma": evaluation["gamma"],
         "how": evaluation["how"],
         "tau": f"{evaluation['block_efficiency']:.2f} ({low:.2f} to {high:.2f})",
@@ -134,6 +137,25 @@ def _curve(curve: Sequence[Document]) -> str:
         for point in (curve[one] for one in wanted)
     ]
     return _table(["minutes", "tokens visited", "loss", "agreement by step"], rows)
+
+
+def _outlook(curve: Sequence[Document], rate: float) -> str:
+    """Say what a doubling of the visits added lately, and ten times as many would.
+
+    From the last fourfold of the constant phase; the decay is another thing.
+    """
+    constant = [one for one in curve if one["visits"] and one["rate"] == rate]
+    recent = [one for one in constant if 4 * one["visits"] >= constant[-1]["visits"]]
+    if len(recent) < 3:
+        return "The curve is too short to be continued."
+    doublings = np.log2([one["visits"] for one in recent])
+    slope, _ = np.polyfit(doublings, [one["agreement"][0] for one in recent], 1)
+    ten = curve[-1]["agreement"][0] + slope * math.log2(10)
+    return (
+        f"Over the last fourfold of tokens at the constant rate each doubling added "
+        f"{100 * slope:.1f} points at step 1. Ten times the tokens predict {ten:.0%} "
+        f"there, if that holds."
+    )
 
 
 def _domains(domains: Document) -> str:

@@ -13,6 +13,7 @@ def write_run(work, *, tokens: int, agreement: float, phase: str = "decayed"):
             "minutes": 20.0 * one,
             "visits": 40_000 * one,
             "loss": 4.0 - 0.1 * one,
+            "rate": 6e-4,
             "agreement": [agreement * one / 10, agreement * one / 20],
         }
         for one in range(11)
@@ -82,6 +83,23 @@ def test_a_card_names_the_weights_that_the_run_started_from(tmp_path):
     (work / "run.json").write_text(json.dumps(document))
     text = card(Run(work), evaluation(), {}, name="", note="")
     assert "| starts from | recipes/start/eagle3, `sha256:e332` |" in text
+
+
+def test_a_card_continues_the_curve(tmp_path):
+    work = write_run(tmp_path / "run", tokens=1000, agreement=0.5)
+    curve = work / "decayed" / "curve.jsonl"
+    rate, points = 6e-4, []
+    for one in range(1, 9):
+        # six points for each doubling while the rate is constant, then a decay with its own gain
+        points.append({"visits": 1000 * 2**one, "agreement": [0.06 * one], "rate": rate})
+    points.append({"visits": 300_000, "agreement": [0.55], "rate": rate / 2})
+    points = [one | {"step": n, "minutes": n, "loss": 3.0} for n, one in enumerate(points)]
+    curve.write_text("".join(json.dumps(one) + "\n" for one in points))
+    text = card(Run(work), evaluation(), {}, name="", note="")
+    assert "each doubling added 6.0 points" in text
+    assert "predict 75% there" in text  # 0.55 + 0.06 · log2(10)
+    curve.write_text("".join(json.dumps(one) + "\n" for one in points[:2]))
+    assert "too short" in card(Run(work), evaluation(), {}, name="", note="")
 
 
 def test_the_command_writes_the_card(tmp_path, capsys):
