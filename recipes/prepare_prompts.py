@@ -3,19 +3,15 @@
     python -m recipes.prepare_prompts --data DIR -o OUT
     python -m recipes.prepare_prompts --data DIR -o OUT --openings
 
-Public prompts cover code, mathematics and chat. Other kinds of task are made
-from the same files: passages to summarise, rewrite, search and translate, tools
-to call, and second turns after a first answer. Five files are written:
+Public prompts cover code, mathematics and chat; other kinds of task are made from
+the same files. Five files are written, no held-out prompt in the first four:
 
     prompts.jsonl       ordered by digest: any first part has all domains, and what
                         a training run holds out for its curve comes first
-    wider.jsonl         more kinds, in the same order: general knowledge, roles to
-                        play, passages to answer from, riddles, texts to put into English
+    wider.jsonl         more kinds, in the same order
     instructions.jsonl  the public prompts alone, as they are
     text.jsonl          other text, for teacher forcing
     heldout.jsonl       the last 100 prompts of every file
-
-No held-out prompt, nor any text that belongs to one, is in the other four.
 
 A base model is not asked but continues: with `--openings`, `prompts.jsonl` and
 `heldout.jsonl` hold the first words of texts, and `text.jsonl` the texts alone.

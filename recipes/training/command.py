@@ -54,7 +54,12 @@ def parser(description: str, name: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    data = options.add_argument_group("data")
+    _data_options(options.add_argument_group("data"))
+    _run_options(options.add_argument_group("run"), name)
+    return options
+
+
+def _data_options(data: Any) -> None:
     data.add_argument("--target", default="demo", help="directory, GGUF file or name")
     data.add_argument(
         "--generated",
@@ -91,7 +96,9 @@ def parser(description: str, name: str) -> argparse.ArgumentParser:
     data.add_argument("--rows", type=int, default=8, help="rows of a batch")
     data.add_argument("--row-tokens", type=int, default=512, help="tokens of a row")
     data.add_argument("--new-data", action="store_true", help="continue though the data changed")
-    run = options.add_argument_group("run")
+
+
+def _run_options(run: Any, name: str) -> None:
     run.add_argument(
         "--work",
         type=Path,
@@ -112,10 +119,9 @@ def parser(description: str, name: str) -> argparse.ArgumentParser:
         help="ids drawn for a batch's softmax, besides each label's own",
     )
     for field in fields(Settings):
-        name = f"--{field.name.replace('_', '-')}"
+        option = f"--{field.name.replace('_', '-')}"
         kind = int if "int" in str(field.type) else float
-        run.add_argument(name, type=kind, default=field.default, help=_help(field.name))
-    return options
+        run.add_argument(option, type=kind, default=field.default, help=_help(field.name))
 
 
 def run(arguments: argparse.Namespace, make_task: MakeTask) -> State:
