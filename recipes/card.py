@@ -108,7 +108,7 @@ def card(
 def _start(document: Document) -> str:
     if document["init"] is None:
         return "untrained weights"
-    return f"{document['init']}, `{document['init_hash']}`"
+    return f"{document['init']}, `{document.get('init_hash', 'hash not recorded')}`"
 
 
 def _data(data: Document) -> str:

@@ -37,9 +37,12 @@ def read_curve(path: Path) -> Curve:
     """
     file = path / phase_of(path) / CURVE if path.is_dir() else path
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        points = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as fault:
         raise ArtifactError(f"{path} has no learning curve in it ({fault})") from fault
+    if not all(isinstance(one, dict) and {"visits", "agreement"} <= one.keys() for one in points):
+        raise ArtifactError(f"{path} is no learning curve: give a work directory or a curve.jsonl")
+    return points
 
 
 def agreement_at(curve: Curve, visits: int) -> list[float]:
@@ -63,12 +66,17 @@ def compare(mine: Curve, theirs: Curve) -> list[tuple[int, list[float], list[flo
     """Return (visits, agreement of mine, of theirs) at the points of mine that both have.
 
     Raises:
-        ArtifactError: They share no part.
+        ArtifactError: They share no part, or are of different recipes.
     """
+    steps = [len(curve[0]["agreement"]) if curve else 0 for curve in (mine, theirs)]
+    if all(steps) and steps[0] != steps[1]:
+        raise ArtifactError(
+            f"one curve has {steps[0]} steps, the other {steps[1]}: compare runs of one recipe"
+        )
     end = min(curve[-1]["visits"] if curve else -1 for curve in (mine, theirs))
     shared = [point for point in mine if point["visits"] <= end]
     if not shared or len(theirs) < 2:
-        raise ArtifactError("the two curves have no number of visits in common")
+        raise ArtifactError("the two curves have no number of visits in common: train on")
     return [
         (point["visits"], point["agreement"], agreement_at(theirs, point["visits"]))
         for point in shared

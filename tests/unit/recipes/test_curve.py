@@ -55,3 +55,9 @@ def test_what_is_no_curve_is_refused(tmp_path, capsys):
     theirs = write(tmp_path / "theirs.jsonl", curve(0.1, 0.2))
     assert main([str(tmp_path / "nothing"), str(theirs)]) == 2
     assert "has no learning curve in it" in capsys.readouterr().err
+    rows = write(tmp_path / "rows.jsonl", [{"text": "no curve"}])
+    assert main([str(rows), str(theirs)]) == 2
+    assert "is no learning curve" in capsys.readouterr().err
+    short = write(tmp_path / "short.jsonl", [{"visits": 0, "agreement": [0.1]}])
+    assert main([str(short), str(theirs)]) == 2
+    assert "one curve has 1 steps, the other 2" in capsys.readouterr().err
