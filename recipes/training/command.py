@@ -35,6 +35,7 @@ from recipes.training.task import Task
 from recipes.training.teacher import Teacher
 from vocabtrim.core.errors import CalibrationError
 from vocabtrim.core.manifest import atomic_file, file_hash
+from vocabtrim.decode.model import DTYPES
 from vocabtrim.tensors.cache import cache_directory
 from vocabtrim.tensors.locate import locate
 
@@ -110,7 +111,7 @@ def _run_options(run: Any, name: str) -> None:
     run.add_argument(
         "--target-dtype",
         default="float32",
-        help="of the target's pass; bfloat16 is slower on CPUs without it",
+        help="of the target's pass; bfloat16 is slower on CPUs without instructions for it",
     )
     run.add_argument(
         "--sampled",
@@ -120,8 +121,14 @@ def _run_options(run: Any, name: str) -> None:
     )
     for field in fields(Settings):
         option = f"--{field.name.replace('_', '-')}"
-        kind = int if "int" in str(field.type) else float
-        run.add_argument(option, type=kind, default=field.default, help=_help(field.name))
+        kind = {"int": int, "str": str}.get(str(field.type).split(" ")[0], float)
+        run.add_argument(
+            option,
+            type=kind,
+            choices=list(DTYPES) if field.name == "dtype" else None,
+            default=field.default,
+            help=_help(field.name),
+        )
 
 
 def run(arguments: argparse.Namespace, make_task: MakeTask) -> State:

@@ -106,7 +106,7 @@ class Eagle3(nn.Module):
             [B, L, H], the feature of the next step; `norm` of it meets the head.
         """
         batch = lesson.batch
-        fused = self.fc(lesson.features)
+        fused = self.fc(lesson.features).float()  # what later steps add to keeps its precision
         embedded = functional.embedding(batch.tokens.roll(-1, 1), teacher.embeddings)
         pairs = self._pair(embedded, fused)
         prefix = self._keys_values(pairs, batch.positions)

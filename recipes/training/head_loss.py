@@ -99,8 +99,10 @@ def soft_cross_entropy(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of every position, and the id that the drafter would say.
 
+    Everything here is float32, also where the drafter computes in less.
+
     Args:
-        hidden: [S, H] float32, after the drafter's norm; gradients flow here.
+        hidden: [S, H], after the drafter's norm; gradients flow here.
         head: [V, H] float32, frozen.
         labels: Of the S positions.
         draw: The other ids of the softmax; None for all.
@@ -108,7 +110,8 @@ def soft_cross_entropy(
     Returns:
         loss [S], and choice [S] int64: the argmax, over the ids that took part.
     """
-    loss, choice = _SoftCrossEntropy.apply(hidden, head, labels, draw)  # type: ignore[no-untyped-call]
+    with torch.autocast(hidden.device.type, enabled=False):
+        loss, choice = _SoftCrossEntropy.apply(hidden.float(), head, labels, draw)  # type: ignore[no-untyped-call]
     return loss, choice
 
 
@@ -162,7 +165,7 @@ def _full(hidden: torch.Tensor, head: torch.Tensor, labels: Labels) -> _Parts:
 
 def _drawn(hidden: torch.Tensor, head: torch.Tensor, labels: Labels, draw: Draw) -> _Parts:
     ids = labels.ids
-    own = _rows_dot(hidden, head, ids)
+    own = rows_dot(hidden, head, ids)
     others = torch.addmm(draw.bias, hidden, draw.rows.T)
     # an id of the label is counted once, as its own; the last column takes the rest
     others.scatter_(1, draw.column_of[ids], float("-inf"))
@@ -181,7 +184,7 @@ def _drawn(hidden: torch.Tensor, head: torch.Tensor, labels: Labels, draw: Draw)
     return loss, choice, slope
 
 
-def _rows_dot(hidden: torch.Tensor, head: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def rows_dot(hidden: torch.Tensor, head: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Return hidden[s] @ head[ids[s, j]], [S, m].
 
     On a CPU as a sampled product of two dense matrices, for gathering the rows

@@ -37,6 +37,7 @@ from recipes.training.state import CONSTANT, DECAYED, Settings, State, Store, lo
 from recipes.training.task import StepLoss, Task
 from recipes.training.teacher import Lesson
 from vocabtrim.core.errors import ArtifactError
+from vocabtrim.decode.model import DTYPES
 
 SAY_SECONDS = 20.0
 Say = Callable[[str], None]
@@ -111,6 +112,9 @@ class _Run:
             betas=(0.9, 0.95),
             weight_decay=settings.weight_decay,
         )
+        device = next(iter(self.parameters.values())).device.type
+        dtype = DTYPES[settings.dtype]
+        self._precision = torch.autocast(device, dtype, enabled=dtype != torch.float32)
         self._recent: deque[float] = deque(maxlen=2 * settings.block)
         self._said = 0.0
 
@@ -172,7 +176,8 @@ class _Run:
         self.task.module.train()
         for part in range(settings.accumulate):
             lesson = self.lessons.of(state.step, part)
-            losses = list(self.task.losses(lesson, self._draw(part)))
+            with self._precision:
+                losses = list(self.task.losses(lesson, self._draw(part)))
             total = torch.stack([one.weight * one.total for one in losses]).sum()
             positions = max(1, len(losses[0].choices)) * settings.accumulate
             (total / positions).backward()  # type: ignore[no-untyped-call]

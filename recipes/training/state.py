@@ -50,6 +50,8 @@ class Settings:
         minutes: Training time of this session; None for no end.
         steps: Number of the last step; None for no end.
         decay_minutes: Length of a decay; None for the constant phase.
+        dtype: In which the drafter's matrices are multiplied; weights, moments, loss
+            and the learning curve are float32.
     """
 
     seed: int = 0
@@ -65,6 +67,7 @@ class Settings:
     minutes: float | None = None
     steps: int | None = None
     decay_minutes: float | None = None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

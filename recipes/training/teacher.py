@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from recipes.training.corpus import Batch
-from recipes.training.head_loss import Labels
+from recipes.training.head_loss import Labels, rows_dot
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.decode.model import load_model
 
@@ -107,35 +107,43 @@ class Teacher:
         known &= batch.documents >= 0
         known[:, -1] = False
         row_of = torch.where(known, known.flatten().cumsum(0).view_as(known) - 1, -1)
-        hidden = output.last_hidden_state[known].float()
-        labels, greedy = soft_labels(hidden, self.head, following[known])
+        hidden = output.last_hidden_state[known]
+        own = self.model.get_output_embeddings().weight
+        labels, greedy = soft_labels(hidden, self.head, following[known], own=own)
         return Lesson(batch, features.float(), row_of, labels, greedy)
 
 
 def soft_labels(
-    hidden: torch.Tensor, head: torch.Tensor, label: torch.Tensor
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    label: torch.Tensor,
+    *,
+    own: torch.Tensor | None = None,
 ) -> tuple[Labels, torch.Tensor]:
     """Return the target's distribution over its likeliest ids and the label.
 
     Args:
         hidden: [M, H] final hidden states, after the target's norm.
-        head: [V, H].
+        head: [V, H] float32.
         label: [M] int64, the token that follows in the text.
+        own: [V, H] the head in the precision of `hidden`, where that is another:
+            which ids are likeliest is read off it, how likely they are is not.
 
     Returns:
         The labels, and the likeliest id of each, [M] int64.
     """
     parts = []
     rows = max(1, CHUNK // len(head))
+    scan = head if own is None else own
     for begin in range(0, len(hidden), rows):
-        logits = hidden[begin : begin + rows] @ head.T
-        labels = label[begin : begin + rows]
-        ids = logits.topk(min(LIKELIEST + 1, len(head))).indices
-        greedy = ids[:, 0].clone()
+        states, labels = hidden[begin : begin + rows], label[begin : begin + rows]
+        ids = (states @ scan.T).topk(min(LIKELIEST + 1, len(head))).indices
         missing = (ids != labels[:, None]).all(1)
         ids[missing, -1] = labels[missing]
         ids = ids.sort(1).values
-        parts.append((ids, logits.gather(1, ids).softmax(1), greedy))
+        logits = rows_dot(states.float(), head, ids)
+        greedy = ids.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+        parts.append((ids, logits.softmax(1), greedy))
     if not parts:
         raise DecodeError("there is no label in a batch")
     ids_of, chances_of, greedy_of = zip(*parts, strict=True)

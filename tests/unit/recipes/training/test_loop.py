@@ -56,6 +56,23 @@ def test_the_loss_falls_for_both_drafters(options, tmp_path):
         assert points[-1]["visits"] > points[1]["visits"] > 0
 
 
+def test_bfloat16_learns_the_same(options, tmp_path):
+    """Matrices are multiplied in bfloat16; what is kept, and measured, is float32."""
+    lower = ("--dtype", "bfloat16", "--target-dtype", "bfloat16")
+    for recipe, own in ((train_eagle3, EAGLE3), (train_lm, ("--layers", "0", "3"))):
+        found = {}
+        for name, precision in (("float32", ()), ("bfloat16", lower)):
+            work = tmp_path / f"{recipe.__name__}-{name}"
+            common = [*options, *own, "--work", str(work), "--steps", "30"]
+            assert recipe.main([*common, *precision]) == 0
+            found[name] = [one["loss"] for one in curve(work)]
+            held = _tensors(work / "constant" / "state.safetensors")
+            assert {one.dtype for one in held.values()} == {torch.float32}
+        assert found["bfloat16"][-1] < found["bfloat16"][0] - 0.1
+        assert found["bfloat16"] == pytest.approx(found["float32"], abs=0.02)
+        assert found["bfloat16"][1:] != found["float32"][1:]
+
+
 def test_a_killed_run_continues_bit_by_bit(options, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     common = [*options, *EAGLE3, "--checkpoint-minutes", "0"]

@@ -48,6 +48,28 @@ def test_a_label_is_the_distribution_after_a_position(tmp_path):
         assert int(lesson.greedy[place]) == int(logits[place].argmax())
 
 
+def test_chances_are_exact_where_the_target_is_not(tmp_path):
+    """The 64 likeliest ids are read off bfloat16 logits, their chances are float32."""
+    teacher = Teacher(world(tmp_path), dtype="bfloat16", device=CPU)
+    batch = collate([documents()[:2], documents()[2:]], 16)
+    lesson = teacher.teach(batch)
+    outputs = teacher.model.model(batch.tokens, position_ids=batch.positions, use_cache=False)
+    hidden = outputs.last_hidden_state
+    assert hidden.dtype == torch.bfloat16
+    for row, column in (lesson.row_of >= 0).nonzero().tolist():
+        logits = teacher.head @ hidden[row, column].float()
+        place = lesson.row_of[row, column]
+        ids = lesson.labels.ids[place]
+        torch.testing.assert_close(lesson.labels.chances[place], logits[ids].softmax(0))
+        assert lesson.labels.chances.dtype == torch.float32
+        assert int(lesson.greedy[place]) == int(logits.argmax())
+        # an id that was passed over is within the rounding of the last one taken
+        others = logits.clone()
+        others[ids] = -torch.inf
+        taken = ids[ids != batch.tokens[row, column + 1]]
+        assert others.max() <= logits[taken].min() + 2.0**-6 * logits.abs().max()
+
+
 def test_only_learnt_tokens_have_labels(tmp_path):
     teacher = Teacher(world(tmp_path), dtype="float32", device=CPU)
     lesson = teacher.teach(collate([documents()[:2]], 16))
