@@ -169,10 +169,10 @@ def _domains(domains: Document) -> str:
 
 def _depths(depths: Sequence[Document]) -> str:
     rows = [
-        [depth + 1, f"{one['agreement']:.1%}", f"{one['outside']:.1%}"]
+        [depth + 1]
         + [
-            "–" if share is None else f"{share:.1%}"
-            for share in (one["outside_precision"], one["frequent_precision"])
+            "–" if one[share] is None else f"{one[share]:.1%}"
+            for share in ("agreement", "outside", "outside_precision", "frequent_precision")
         ]
         for depth, one in enumerate(depths)
     ]

@@ -8,8 +8,9 @@ the package's own decoder decodes them; without any file, those of
 `evaluation_prompts.jsonl`: ten of each of the thirteen kinds that Spec-Bench has,
 written for this. With `--generated` nothing is decoded: the target's own greedy
 text is walked through (`training/acceptance.py`), which is fast, and only its
-held-out prompts are used. Either way the texts also tell, by depth, how much the
-drafter says outside of the most frequent ids, and how well.
+held-out prompts are used. With `--counts`, of other text of the target, either way
+also tells by depth how much the drafter says outside of the most frequent ids, and
+how well.
 
 A base model repeats itself when it is greedy. `--temperature` decodes sampled text
 instead; `--without-repeats 8` leaves out tokens in runs of eight that the text had.
@@ -33,7 +34,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from recipes.training.acceptance import Heard, depths, listen, repeated, walk
 from recipes.training.corpus import Document, read_documents, split
@@ -153,18 +153,6 @@ def summary(
     return whole | {"macro": float(np.mean(known)) if known else None, "domains": domains}
 
 
-def frequent_ids(
-    counts: Path | None, texts: Sequence[Document], vocab_size: int
-) -> NDArray[np.int64]:
-    """Return the most frequent ids: of a counts file, or of the texts themselves."""
-    if counts is not None:
-        return read_counts(counts)[0].order()[:FREQUENT]
-    seen = np.zeros(vocab_size, dtype=np.int64)
-    for one in texts:
-        seen += np.bincount(one.tokens[one.learnt], minlength=vocab_size)
-    return np.argsort(-seen, kind="stable")[:FREQUENT]
-
-
 def _pooled(counts: Sequence[AcceptCounts], generator: np.random.Generator) -> dict[str, Any]:
     total = reduce(add, counts)
     used = any(one.cycles for one in counts)
@@ -223,7 +211,9 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         how = "decoded"
     assert counts is not None  # without prompts there is no temperature
     generator = np.random.default_rng(arguments.seed)
-    frequent = frequent_ids(arguments.counts, texts, len(task.teacher.head))
+    frequent = None
+    if arguments.counts is not None:
+        frequent = read_counts(arguments.counts)[0].order()[:FREQUENT]
     return {
         "drafter": arguments.drafter,
         "target": arguments.target,
@@ -233,7 +223,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         "how": how,
         **summary(texts, counts, generator),
         "walked_block_efficiency": walked and reduce(add, walked).block_efficiency,
-        "frequent_ids": len(frequent),
+        "frequent_ids": FREQUENT,
         "depths": [asdict(one) for one in depths(heard, frequent)],
     }
 
@@ -248,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--target", default="demo")
     options.add_argument("--prompts", type=Path, nargs="+", help="PROMPTS files to decode")
     options.add_argument("--generated", type=Path, help="greedy text of the target to walk through")
-    options.add_argument("--counts", type=Path, help="which ids are frequent; default: the texts'")
+    options.add_argument("--counts", type=Path, help="of other text: which ids are frequent")
     options.add_argument("--gamma", type=int, default=4)
     options.add_argument("--max-new-tokens", type=int, default=128)
     options.add_argument("--row-tokens", type=int, default=512, help="longest text of --generated")

@@ -129,38 +129,38 @@ class Depth:
     Args:
         positions: Drafts asked for.
         agreement: Share of them that the target says too.
-        outside: Share that is not among the frequent ids.
+        outside: Share that is not among the frequent ids; None where those are not known.
         outside_precision: Share of those that the target says too; None for none.
         frequent_precision: The same of the others.
     """
 
     positions: int
     agreement: float
-    outside: float
+    outside: float | None
     outside_precision: float | None
     frequent_precision: float | None
 
 
-def depths(heard: Sequence[Heard], frequent: NDArray[np.int64]) -> list[Depth]:
+def depths(heard: Sequence[Heard], frequent: NDArray[np.int64] | None) -> list[Depth]:
     """Compare what is said at each depth with the target, by whether it is frequent.
 
     Args:
         heard: Of each text.
-        frequent: The frequent ids.
+        frequent: The frequent ids, of other text than this; None where nobody counted.
     """
     found = []
     for step in range(len(heard[0].said)):
         said = np.concatenate([one.said[step] for one in heard])
         greedy = np.concatenate([one.greedy for one in heard])[said >= 0]
         said = said[said >= 0]
-        right, outside = said == greedy, ~np.isin(said, frequent)
-        found.append(
-            Depth(
-                positions=said.size,
-                agreement=float(right.mean()),
-                outside=float(outside.mean()),
-                outside_precision=float(right[outside].mean()) if outside.any() else None,
-                frequent_precision=float(right[~outside].mean()) if (~outside).any() else None,
-            )
-        )
+        right = said == greedy
+        parts: tuple[float | None, ...] = (None, None, None)
+        if frequent is not None:
+            outside = ~np.isin(said, frequent)
+            parts = (float(outside.mean()), _share(right[outside]), _share(right[~outside]))
+        found.append(Depth(said.size, float(right.mean()), *parts))
     return found
+
+
+def _share(right: NDArray[np.bool_]) -> float | None:
+    return float(right.mean()) if right.size else None

@@ -9,6 +9,7 @@ import torch
 from recipes import evaluate, train_eagle3
 from recipes.training.corpus import Document
 from tests.unit.recipes.world import world, write_generated
+from vocabtrim.cli.main import run
 from vocabtrim.core.metrics import AcceptCounts
 
 KEYS = {"block_efficiency", "interval", "macro", "domains", "depths", "acceptance_by_position"}
@@ -47,6 +48,20 @@ def test_prompts_are_decoded_and_walked_alike(trained, tmp_path):
     assert result["walked_block_efficiency"] == result["block_efficiency"] >= 1
     assert set(result["domains"]) == {"code", "math"}
     assert len(result["depths"]) == 3
+    assert {one["outside"] for one in result["depths"]} == {None}
+
+
+def test_counts_tell_what_is_said_outside_of_the_frequent_ids(trained, tmp_path, capsys):
+    target, drafter, text = trained
+    counted = tmp_path / "counts.safetensors"
+    asked = ["count", str(text), "--tokenizer", str(target), "-o", str(counted)]
+    assert run([*asked, "--quiet"]) == 0
+    options = ["--target", str(target), "--generated", str(text), "--counts", str(counted)]
+    assert evaluate.main([str(drafter), *options, "--heldout-share", "0.1", "--gamma", "2"]) == 0
+    depths = json.loads(capsys.readouterr().out)["depths"]
+    # the tiny target has fewer ids than are called frequent
+    assert [one["outside"] for one in depths] == [0.0, 0.0]
+    assert [one["frequent_precision"] for one in depths] == [one["agreement"] for one in depths]
 
 
 def test_a_generated_file_is_walked_through_its_held_out_prompts(trained, capsys):
@@ -118,9 +133,3 @@ def test_domains_are_pooled_apart_and_together():
     assert found["macro"] == pytest.approx((9 / 4 + 1) / 2)
     low, high = found["interval"]
     assert low <= 13 / 8 <= high
-
-
-def test_frequent_ids_are_those_of_the_texts():
-    tokens = np.array([1, 5, 5, 9, 9, 9], dtype=np.int32)
-    text = Document(tokens, np.array([False] + 5 * [True]), "0")
-    assert evaluate.frequent_ids(None, [text], 12).tolist()[:4] == [9, 5, 0, 1]

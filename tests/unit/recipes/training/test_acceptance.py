@@ -149,3 +149,10 @@ def test_depths_tell_frequent_ids_from_others():
     assert depth.outside == pytest.approx(2 / 5)
     assert depth.outside_precision == pytest.approx(1 / 2)
     assert depth.frequent_precision == pytest.approx(2 / 3)
+
+
+def test_nothing_is_said_of_frequent_ids_where_nobody_counted():
+    heard = Heard(np.array([[5, 6, 90]]), np.array([5, 7, 90]))
+    (depth,) = depths([heard], None)
+    assert depth.agreement == pytest.approx(2 / 3)
+    assert depth.outside is depth.outside_precision is depth.frequent_precision is None
