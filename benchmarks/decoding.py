@@ -8,13 +8,15 @@ drafter, at 1 to 5 `num_assistant_tokens` (constant, confidence 0) and at its ow
 defaults; the same with our head over K rows; our decoder without a drafter, with
 that drafter whole and trimmed, and with the trimmed EAGLE-3 drafter, at the same
 draft lengths and at 5 where a draft may end early, as it may in those defaults.
+Everything is tried in float32 and, where our decoder packs weights of bfloat16
+(`decode/packed.py`), in bfloat16: a contender is as fast as in the better one.
 
 These settings are searched first, on other prompts; those within 10 % of the best
 go on, for every contender alike. Then each repeat decodes every prompt with every arm,
 the order turning, and a ratio is the median of the repeats' own. A text is timed
 from its prompt to its end. On a shared machine `--clock cpu` counts the process's
 own time. The last line is JSON; exit code 1 where a ratio is below what is promised.
-Twenty minutes on a core.
+Forty minutes on a core.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -50,6 +52,7 @@ NEAR = 1.1
 """Settings that take at most so many times the best are measured."""
 
 PROMISED = {"trimmed_over_assisted": 1.3, "autoregressive_over_generate": 0.95}
+DTYPES = ("float32", "bfloat16")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GENERATE, AGAIN, ALONE = "generate", "generate, again", "ours, no drafter"
 ASSISTED, REDUCED = "assisted", "assisted, our head"
@@ -65,14 +68,21 @@ class Arm:
     Args:
         group: What it is compared as.
         setting: Draft length, or how else it differs within its group.
+        dtype: Of target and drafter.
         decode: From a prompt to the new tokens.
         seconds: [repeats][prompts], filled as it is measured.
     """
 
     group: str
     setting: str
+    dtype: str
     decode: Decode
     seconds: list[list[float]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Group, setting and dtype."""
+        return " ".join(filter(None, (self.group, self.setting, self.dtype)))
 
     @property
     def totals(self) -> list[float]:
@@ -86,25 +96,29 @@ class Arm:
 
 
 class Pair:
-    """Everything that decodes, opened once.
+    """Everything that decodes in one dtype, opened once.
 
     Args:
         options: Of the command.
         vocab: Ids that trimmed drafters keep.
+        dtype: "float32" or "bfloat16".
     """
 
-    def __init__(self, options: argparse.Namespace, vocab: DraftVocab) -> None:
+    def __init__(self, options: argparse.Namespace, vocab: DraftVocab, dtype: str) -> None:
         from vocabtrim.decode.model import load_model
+        from vocabtrim.decode.packed import pack_linears
         from vocabtrim.engines.transformers import reduced_assistant
         from vocabtrim.pipeline.open_drafter import open_drafter
 
         self.new_tokens: int = options.max_new_tokens
-        self.model = load_model(locate(options.target))
-        self.assistant = load_model(locate(options.lm))
+        self.dtype = dtype
+        self.model = load_model(locate(options.target), dtype)
+        self.packed = pack_linears(load_model(locate(options.target), dtype))
+        self.assistant = load_model(locate(options.lm), dtype)
         self.reduced = reduced_assistant(self.assistant, vocab, target=self.model)
 
         def opened(name: str, kept: DraftVocab | None) -> Any:
-            return open_drafter(name, self.model, target=options.target, vocab=kept)
+            return open_drafter(name, self.packed, target=options.target, vocab=kept)
 
         self.full, self.trimmed = opened(options.lm, None), opened(options.lm, vocab)
         self.eagle3 = opened(options.eagle3, vocab)
@@ -113,21 +127,24 @@ class Pair:
         """Yield every arm that is searched."""
         from vocabtrim.decode.target import Target
 
-        yield Arm(GENERATE, "", self.generate)
-        yield Arm(AGAIN, "", self.generate)
-        yield Arm(ALONE, "", self._ours(Target(self.model), None, 0))
+        def arm(group: str, setting: str, decode: Decode) -> Arm:
+            return Arm(group, setting, self.dtype, decode)
+
+        yield arm(GENERATE, "", self.generate)
+        yield arm(AGAIN, "", self.generate)
+        yield arm(ALONE, "", self._ours(Target(self.packed), None, 0))
         for group, assistant in ((ASSISTED, self.assistant), (REDUCED, self.reduced)):
-            yield Arm(group, "defaults", self._assisted(assistant, None))
+            yield arm(group, "defaults", self._assisted(assistant, None))
             for gamma in GAMMAS:
-                yield Arm(group, str(gamma), self._assisted(assistant, gamma))
+                yield arm(group, str(gamma), self._assisted(assistant, gamma))
         for group, drafter in ((FULL, self.full), (TRIMMED, self.trimmed), (EAGLE3, self.eagle3)):
-            target = Target(self.model, drafter.feature_layers)
+            target = Target(self.packed, drafter.feature_layers)
             for gamma in GAMMAS:
-                yield Arm(group, str(gamma), self._ours(target, drafter, gamma))
+                yield arm(group, str(gamma), self._ours(target, drafter, gamma))
             for least in CONFIDENCES:
                 most = max(GAMMAS)
                 name = f"{most}, sure by {least}"
-                yield Arm(group, name, self._ours(target, drafter, most, least))
+                yield arm(group, name, self._ours(target, drafter, most, least))
 
     def generate(self, prompt_ids: Sequence[int], **options: Any) -> list[int]:
         """Decode with `generate`, greedily whatever the model's own settings are."""
@@ -186,7 +203,7 @@ def searched(arms: Sequence[Arm], prompts: Sequence[Sequence[int]], clock: str) 
     for arm in arms:
         best = min(one.middle for one in arms if one.group == arm.group)
         if arm.middle <= NEAR * best:
-            kept.append(Arm(arm.group, arm.setting, arm.decode))
+            kept.append(replace(arm, seconds=[]))
     return kept
 
 
@@ -194,9 +211,10 @@ def measure(arms: Sequence[Arm], prompts: Sequence[Sequence[int]], repeats: int,
     """Decode every prompt with every arm, in turns.
 
     Returns:
-        How many of the texts, repeats aside, are not the first arm's own.
+        How many of the texts, repeats aside, are not those of the first arm of their dtype.
     """
     now, texts, different = CLOCKS[clock], {}, set()
+    first_of = {arm.dtype: arm for arm in reversed(arms)}
     for repeat in range(repeats):
         for arm in arms:
             arm.seconds.append([0.0] * len(prompts))
@@ -211,7 +229,7 @@ def measure(arms: Sequence[Arm], prompts: Sequence[Sequence[int]], repeats: int,
             (id(arm), number)
             for arm in arms
             for number in range(len(prompts))
-            if texts[id(arm), number] != texts[id(arms[0]), number]
+            if texts[id(arm), number] != texts[id(first_of[arm.dtype]), number]
         }
     return len(different)
 
@@ -241,10 +259,19 @@ def summary(arms: Sequence[Arm]) -> dict[str, float]:
 
 
 def show(title: str, arms: Sequence[Arm], reference: Arm) -> None:
-    print(f"{title:<40}seconds  times `generate`", flush=True)
+    print(f"{title:<48}seconds  times `generate`", flush=True)
     for arm in arms:
-        name = f"{arm.group}  {arm.setting and f'[{arm.setting}]'}"
-        print(f"  {name:<36}{arm.middle:>9.2f}{reference.middle / arm.middle:>9.3f}", flush=True)
+        times = reference.middle / arm.middle
+        print(f"  {arm.name:<44}{arm.middle:>9.2f}{times:>9.3f}", flush=True)
+
+
+def fast_dtypes() -> tuple[str, ...]:
+    """Return float32, and bfloat16 where there are packed weights of it."""
+    import torch
+
+    from vocabtrim.decode.packed import packs
+
+    return DTYPES if packs(torch.empty(1, 1, dtype=torch.bfloat16)) else DTYPES[:1]
 
 
 def draft_vocabulary(options: argparse.Namespace, target: Path) -> DraftVocab:
@@ -287,6 +314,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--search-prompts", type=int, default=2)
     parser.add_argument("--max-new-tokens", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="default: the fast ones")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     return parser.parse_args(arguments)
 
@@ -296,22 +324,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     target = locate(options.target)
     vocab = draft_vocabulary(options, target)
     search, prompts = encoded(options, target)
-    arms = list(Pair(options, vocab).arms())
+    dtypes = options.dtypes or fast_dtypes()
+    arms = [arm for dtype in dtypes for arm in Pair(options, vocab, dtype).arms()]
     # a pass of each before anything is timed: buffers, and code that is loaded when needed
     for arm in arms:
         arm.decode(search[0][:8])
     kept = searched(arms, search, options.clock)
-    show(f"search, {len(search)} prompts", arms, arms[0])
+    show(f"search, {len(search)} prompts", arms, fastest(arms, GENERATE))
     different = measure(kept, prompts, options.repeats, options.clock)
-    show(f"{options.repeats} repeats of {len(prompts)} prompts", kept, kept[0])
+    show(f"{options.repeats} repeats of {len(prompts)} prompts", kept, fastest(kept, GENERATE))
     figures = summary(kept)
     for name, value in figures.items():
-        print(f"  {name:<36}{value:>9.3f}")
-    settings = {group: fastest(kept, group).setting for group in {arm.group for arm in kept}}
+        print(f"  {name:<44}{value:>9.3f}")
+    best = [fastest(kept, group) for group in {arm.group for arm in kept}]
+    settings = {arm.group: f"{arm.setting} {arm.dtype}".strip() for arm in best}
     return figures | {
         "K": vocab.size,
         "best": dict(sorted(settings.items())),
-        "seconds": {f"{arm.group} {arm.setting}".strip(): arm.totals for arm in kept},
+        "seconds": {arm.name: arm.totals for arm in kept},
         "texts_different": different,
         "clock": options.clock,
     }

@@ -9,7 +9,7 @@ between the loop and a drafter and checks the cache before each draft.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,13 +87,19 @@ def eagle_drafter(model: Any, vocab: DraftVocab, *, seed: int = 0) -> Eagle3Draf
     return Eagle3Drafter(EAGLE_CONFIG, tensors, embeddings, reduced(model, vocab), LAYERS)
 
 
-def markov_pair(vocab: DraftVocab, *, seed: int = 0) -> tuple[Any, Eagle3Drafter]:
+def markov_pair(
+    vocab: DraftVocab,
+    *,
+    seed: int = 0,
+    change: Callable[[str, torch.Tensor], torch.Tensor] = lambda _, weight: weight,
+) -> tuple[Any, Eagle3Drafter]:
     """Return a target and an EAGLE-3 drafter that is right wherever `vocab` allows.
 
     Embeddings are rows of +-1 and the target's layers add nothing, so its last
     hidden state is the embedding e of the last id. The drafter's attention looks
     at its own position only (a constant query and key, and rotation), its value
     is e(new) - e(old), and the old feature, e(old), is what the residual adds.
+    `change` gives each of the drafter's weights, by name, its final value.
     """
     generator = torch.Generator().manual_seed(seed)
     model = tiny_model("llama", tie_word_embeddings=False, rms_norm_eps=1e-6, eos_token_id=None)
@@ -123,7 +129,9 @@ def markov_pair(vocab: DraftVocab, *, seed: int = 0) -> tuple[Any, Eagle3Drafter
         "norm.weight": torch.ones(H),
     }
     config = EAGLE_CONFIG | {"num_key_value_heads": 4}
-    return model, Eagle3Drafter(config, tensors, signs, reduced(model, vocab), LAYERS)
+    tensors = {name: change(name, weight) for name, weight in tensors.items()}
+    embedded = signs.to(tensors["fc.weight"].dtype)
+    return model, Eagle3Drafter(config, tensors, embedded, reduced(model, vocab), LAYERS)
 
 
 def plain_eagle3(

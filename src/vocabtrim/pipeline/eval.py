@@ -149,6 +149,7 @@ def evaluate(
         TokenizerMismatch: A drafter or a vocabulary belongs to another tokenizer.
     """
     from vocabtrim.decode.model import load_model
+    from vocabtrim.decode.packed import pack_linears
     from vocabtrim.decode.sampling import Sampling
 
     if not prompts or min(repeat, batch) < 1 or not gammas or min(gammas) < 0:
@@ -162,7 +163,7 @@ def evaluate(
     texts = [encoder.encode(prompt).tolist() for prompt in prompts]
     for contender in contenders:
         _check_tokenizer(contender, encoder.tokenizer.fingerprint)
-    model = load_model(target, dtype)
+    model = pack_linears(load_model(target, dtype))
     arms = _arms(model, target, target_name or target.name, contenders, sorted(set(gammas)))
     for arm in arms:
         arm.cost = replace(arm.cost, batch=batch, sampling=_settings(sampling))

@@ -156,8 +156,9 @@ class _Writer:
         from vocabtrim.decode.batch import generate_batched
         from vocabtrim.decode.drafting import generate_drafted
         from vocabtrim.decode.model import load_model
+        from vocabtrim.decode.packed import pack_linears
 
-        loaded = load_model(self.target, self.dtype)
+        loaded = pack_linears(load_model(self.target, self.dtype))
         options: dict[str, Any] = {"sampling": self.sampling, "batch_size": self.batch_size}
         if self.drafter is None:
             return generate_batched(loaded, requests, **options)

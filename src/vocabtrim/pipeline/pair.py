@@ -57,6 +57,7 @@ def open_pair(
         CheckpointError: The drafter is damaged or does not fit the target.
     """
     from vocabtrim.decode.model import load_model
+    from vocabtrim.decode.packed import pack_linears
     from vocabtrim.decode.target import Target
 
     tokenizer, of_drafter = fingerprint_of(target), fingerprint_of(drafter)
@@ -68,7 +69,7 @@ def open_pair(
             expected=tokenizer,
             found=of_drafter,
         )
-    model = load_model(target, dtype) if model is None else model
+    model = pack_linears(load_model(target, dtype)) if model is None else model
     verifier, checkpoint = Checkpoint.open(target), Checkpoint.open(drafter)
     family = family_of(checkpoint, to_decode=True)
     head = family.head(checkpoint, verifier)

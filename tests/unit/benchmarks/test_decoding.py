@@ -53,7 +53,7 @@ def test_the_command(
     sizes = ["--prompts", "2", "--search-prompts", "1", "--max-new-tokens", "5", "--repeats", "2"]
     files = [f"--target={target}", f"--lm={lm}", f"--eagle3={eagle3}"]
     files += [f"--vocab={tmp_path / 'v.safetensors'}", f"--prompt-file={tmp_path / 'p.jsonl'}"]
-    assert main([*files, *sizes, "--clock", "cpu"]) == 0
+    assert main([*files, *sizes, "--clock", "cpu", "--dtypes", "float32"]) == 0
     out = capsys.readouterr().out.splitlines()
     found = json.loads(out[-1])
     assert found["texts_different"] == 0
@@ -61,13 +61,17 @@ def test_the_command(
     assert set(found["best"]) == {
         *(GENERATE, AGAIN, ALONE, ASSISTED, REDUCED, FULL, TRIMMED, EAGLE3)
     }
-    assert found["best"][TRIMMED] in ("1", "2", "2, sure by 0.2", "2, sure by 0.4")
+    settings = ("1", "2", "2, sure by 0.2", "2, sure by 0.4")
+    assert found["best"][TRIMMED] in [f"{one} float32" for one in settings]
     assert all(len(taken) == 2 for taken in found["seconds"].values())
     assert {"trimmed_over_assisted", "autoregressive_over_generate"} <= found.keys()
     assert found["eagle3_over_autoregressive"] > 0
     assert found["noise"] >= 0
     monkeypatch.setattr(decoding, "PROMISED", {"trimmed_over_assisted": 1e6})
-    assert main([*files, *sizes]) == 1
+    assert main([*files, *sizes, "--dtypes", "float32", "bfloat16"]) == 1
+    seconds = json.loads(capsys.readouterr().out.splitlines()[-1])["seconds"]
+    assert {name.rsplit(" ", 1)[1] for name in seconds} <= {"float32", "bfloat16"}
+    assert len(seconds) >= 8
 
 
 def test_what_is_missing_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -76,7 +80,7 @@ def test_what_is_missing_is_said(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 
 def arm(group: str, setting: str, *totals: float) -> Arm:
-    return Arm(group, setting, lambda _: [], [[one / 2, one / 2] for one in totals])
+    return Arm(group, setting, "float32", lambda _: [], [[one / 2, one / 2] for one in totals])
 
 
 def test_figures_are_medians_of_each_repeat_s_ratio() -> None:
@@ -114,14 +118,19 @@ def test_arms_take_turns_and_texts_are_compared(monkeypatch: pytest.MonkeyPatch)
 
         return one
 
-    arms = [Arm(GENERATE, "", decode("a", [1])), Arm(AGAIN, "", decode("b", [2]))]
+    arms = [
+        Arm(GENERATE, "", "float32", decode("a", [1])),
+        Arm(AGAIN, "", "float32", decode("b", [2])),
+    ]
     assert measure(arms, [[0], [1]], 2, "wall") == 2
     assert called == ["a0", "b0", "b1", "a1", "b0", "a0", "a1", "b1"]
     assert arms[0].seconds == [[1.0, 1.0], [1.0, 1.0]]
+    coarse = [Arm(name, "", "bfloat16", decode("c", [3])) for name in (GENERATE, AGAIN)]
+    assert measure([arms[0], *coarse], [[0], [1]], 1, "wall") == 0
 
 
 def test_what_is_near_the_best_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = [Arm(ASSISTED, name, lambda _: []) for name in "123"] + [Arm(GENERATE, "", lambda _: [])]
+    arms = [arm(ASSISTED, name) for name in "123"] + [arm(GENERATE, "")]
 
     def fixed(given: Sequence[Arm], *_: object) -> int:
         for one, taken in zip(given, (1.0, 1.09, 1.11, 9.0), strict=True):

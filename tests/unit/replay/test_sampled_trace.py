@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from tests.tiny_models import V, random_ids, tiny_model
-from tests.tiny_pairs import LAYERS, eagle_drafter, lm_drafter, reduced
+from tests.tiny_pairs import LAYERS, eagle_drafter, lm_drafter
 from vocabtrim.core.trace import TracedText, TraceError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.chain import speculate_together
+from vocabtrim.decode.drafters.base import ReducedHead
 from vocabtrim.decode.sampling import Sampling
 from vocabtrim.decode.target import Target
 from vocabtrim.decode.text import Request
@@ -47,9 +48,8 @@ class Pair:
 
     def use(self, size: int) -> Any:
         vocab = DraftVocab.from_ids(ORDER[:size], V)
-        head = reduced(self.model, vocab)
-        head.weight = self.full.weight[torch.from_numpy(vocab.ids.copy())]
-        self.drafter.head = head
+        rows = torch.from_numpy(vocab.ids.copy())
+        self.drafter.head = ReducedHead(self.full.weight[rows], vocab)
         return self.drafter
 
     def tracer(self, **more: Any) -> SampledTracer:

@@ -14,7 +14,7 @@ from tests.tiny_pairs import markov_pair, reduced
 from vocabtrim.core.trace import Trace, TracedText, TraceError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.chain import speculate
-from vocabtrim.decode.drafters.base import Drafter
+from vocabtrim.decode.drafters.base import Drafter, ReducedHead
 from vocabtrim.decode.drafters.independent import IndependentDrafter
 from vocabtrim.decode.target import Target
 from vocabtrim.replay.replay import OpenPositions, accepted, replay
@@ -37,14 +37,15 @@ class Pair:
                 weight.add_(size * torch.randn(weight.shape, generator=noise))
 
         if kind == "eagle3":
-            self.model, drafter = markov_pair(DraftVocab.full(V))
+
+            def change(name: str, weight: torch.Tensor) -> torch.Tensor:
+                if name.endswith(("fc.weight", "o_proj.weight", "down_proj.weight")):
+                    disturb(weight, 0.08)
+                return weight.double()
+
+            self.drafter: Any
+            self.model, self.drafter = markov_pair(DraftVocab.full(V), change=change)
             self.model = self.model.double()
-            layer = drafter.layer
-            for name in ("fc.weight", "self_attn.o_proj.weight", "mlp.down_proj.weight"):
-                disturb(layer._weights[name], 0.08)
-            layer._weights = {name: one.double() for name, one in layer._weights.items()}
-            layer.embeddings = layer.embeddings.double()
-            self.drafter: Any = drafter
         else:
             self.model, small = tiny_model(seed=3), tiny_model(seed=3)
             for weight in small.parameters():
@@ -57,9 +58,8 @@ class Pair:
 
     def use(self, vocab: DraftVocab) -> Drafter:
         """Return the drafter over a vocabulary."""
-        head = reduced(self.model, vocab)
-        head.weight = self.weight[torch.from_numpy(vocab.ids.copy())]
-        self.drafter.head = head
+        rows = torch.from_numpy(vocab.ids.copy())
+        self.drafter.head = ReducedHead(self.weight[rows], vocab)
         return self.drafter
 
     def texts(self, count: int) -> list[TracedText]:

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch.nn.functional import linear
 
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.accept import Proposal
+from vocabtrim.decode.packed import product
 from vocabtrim.decode.sampling import Sampling, distribution, pick
 
 
@@ -41,6 +41,7 @@ class ReducedHead:
                 f"a head of {weight.shape[0]} rows cannot serve a vocabulary of {vocab.size} ids"
             )
         self.weight, self.vocab, self.bias = weight, vocab, bias
+        self._product = product(weight, bias)
         # a copy, because the vocabulary's ids are read-only
         ids = torch.from_numpy(vocab.ids.copy()).to(weight.device)
         self.ids = None if vocab.is_full else ids
@@ -48,7 +49,7 @@ class ReducedHead:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits over draft ids: [..., H] to [..., K]."""
-        return linear(hidden, self.weight, self.bias)
+        return self._product(hidden)
 
     def target_ids(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the target ids of rows, of any shape."""

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.nn.functional import embedding, linear, rms_norm
+from torch.nn.functional import embedding, rms_norm
 
 from vocabtrim.core.errors import DecodeError
+from vocabtrim.decode.packed import product
 from vocabtrim.tensors.eagle3_layout import LAYER_PREFIXES
 
 OTHER_ARITHMETIC = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")
@@ -56,7 +57,12 @@ class Eagle3Layer:
 
         _refuse_variants(config)
         self.embeddings = embeddings
-        self._weights = _trunk(tensors)
+        weights = _trunk(tensors)
+        self._norms = {name: weights[f"{name}.weight"] for name in _NORMS}
+        self._products = {
+            name: product(weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+            for name in _PROJECTIONS
+        }
         self._config: Any = LlamaConfig(**config)
         self._rotary: Any = LlamaRotaryEmbedding(self._config)
         self._activation: Any = ACT2FN[self._config.hidden_act]
@@ -112,11 +118,10 @@ class Eagle3Layer:
         return self._norm("norm", state)
 
     def _linear(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        return linear(values, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
+        return self._products[name](values)
 
     def _norm(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        weight = self._weights[f"{name}.weight"]
-        return rms_norm(values, (values.shape[-1],), weight, self._config.rms_norm_eps)
+        return rms_norm(values, (values.shape[-1],), self._norms[name], self._config.rms_norm_eps)
 
 
 def _trunk(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ from vocabtrim.decode.cache import RaggedCache
 from vocabtrim.decode.drafters.base import ReducedHead
 from vocabtrim.decode.drafters.cached import CachedDrafter
 from vocabtrim.decode.model import check_positional, quietly
+from vocabtrim.decode.packed import pack_linears
 from vocabtrim.decode.reader import Reader, padded
 
 
@@ -109,4 +110,4 @@ def load_trunk(directory: Path, dtype: torch.dtype, device: torch.device) -> Any
         # transformers fills what is missing at random
         raise DecodeError(f"{directory}: the weights of {missing[0]} are missing")
     check_positional(trunk.config)
-    return trunk.eval().to(device)
+    return pack_linears(trunk.eval().to(device))
