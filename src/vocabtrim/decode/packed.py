@@ -12,6 +12,7 @@ read weights as they are, and are the faster ones for up to three rows.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,25 +20,23 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+OPERATORS = ("_is_mkldnn_bf16_supported", "_linear_pointwise", "_reorder_linear_weight")
+
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 def packs(weight: torch.Tensor) -> bool:
-    """Return whether a weight [n, k] is better kept rearranged."""
+    """Return whether a weight [n, k] is better kept rearranged, which was measured on x86 only."""
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _has_operators()
+
+
+def _has_operators() -> bool:
     operators: Any = torch.ops.mkldnn
     library: Any = torch.backends.mkldnn
     return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.bfloat16
+        platform.machine().lower() in ("x86_64", "amd64")
         and library.is_available()
-        and all(
-            hasattr(operators, name)
-            for name in (
-                "_is_mkldnn_bf16_supported",
-                "_linear_pointwise",
-                "_reorder_linear_weight",
-            )
-        )
+        and all(hasattr(operators, name) for name in OPERATORS)
         and bool(operators._is_mkldnn_bf16_supported())
     )
 

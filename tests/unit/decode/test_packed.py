@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import linear
 
@@ -32,6 +32,7 @@ def weights(n: int, k: int, *, bias: bool) -> tuple[torch.Tensor, torch.Tensor |
 
 
 @needs_packing
+@settings(deadline=None)
 @given(
     n=st.integers(1, 70),
     k=st.integers(1, 70),
@@ -68,8 +69,12 @@ def test_other_dtypes_are_left_to_the_plain_kernel(dtype: torch.dtype) -> None:
     assert type(pack_linears(layer)[0]) is torch.nn.Linear
 
 
-def test_where_torch_has_no_such_operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed.torch.ops, "mkldnn", object())
+@pytest.mark.parametrize("lacking", ["operators", "processor"])
+def test_where_they_are_not_to_be_had(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lacking == "operators":
+        monkeypatch.setattr(packed.torch.ops, "mkldnn", object())
+    else:
+        monkeypatch.setattr(packed.platform, "machine", lambda: "aarch64")
     weight, values = weights(6, 4, bias=False)[0], torch.randn(3, 4).to(BF16)
     assert not packs(weight)
     assert torch.equal(product(weight)(values), linear(values, weight))
