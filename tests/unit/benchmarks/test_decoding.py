@@ -56,7 +56,7 @@ def test_the_command(
     assert main([*files, *sizes, "--clock", "cpu", "--dtypes", "float32"]) == 0
     out = capsys.readouterr().out.splitlines()
     found = json.loads(out[-1])
-    assert found["texts_different"] == 0
+    assert found["texts_different"] == {"float32": 0}
     assert found["K"] == 32
     assert set(found["best"]) == {
         *(GENERATE, AGAIN, ALONE, ASSISTED, REDUCED, FULL, TRIMMED, EAGLE3)
@@ -122,11 +122,14 @@ def test_arms_take_turns_and_texts_are_compared(monkeypatch: pytest.MonkeyPatch)
         Arm(GENERATE, "", "float32", decode("a", [1])),
         Arm(AGAIN, "", "float32", decode("b", [2])),
     ]
-    assert measure(arms, [[0], [1]], 2, "wall") == 2
+    assert measure(arms, [[0], [1]], 2, "wall") == {"float32": 2}
     assert called == ["a0", "b0", "b1", "a1", "b0", "a0", "a1", "b1"]
     assert arms[0].seconds == [[1.0, 1.0], [1.0, 1.0]]
     coarse = [Arm(name, "", "bfloat16", decode("c", [3])) for name in (GENERATE, AGAIN)]
-    assert measure([arms[0], *coarse], [[0], [1]], 1, "wall") == 0
+    assert measure([arms[0], *coarse], [[0], [1]], 1, "wall") == {
+        "float32": 0,
+        "bfloat16": 0,
+    }
 
 
 def test_what_is_near_the_best_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
