@@ -12,11 +12,12 @@ Everything is tried in float32 and, where our decoder packs weights of bfloat16
 (`decode/packed.py`), in bfloat16: a contender is as fast as in the better one.
 
 These settings are searched first, on other prompts; those within 10 % of the best
-go on, for every contender alike. Then each repeat decodes every prompt with every arm,
-the order turning, and a ratio is the median of the repeats' own. A text is timed
-from its prompt to its end. On a shared machine `--clock cpu` counts the process's
-own time. The last line is JSON; exit code 1 where a ratio is below what is promised.
-Forty minutes on a core.
+go on, for every contender alike, and `generate` in each dtype, whose texts the others
+are compared with. Then each repeat decodes every prompt with every arm, the order
+turning, and a ratio is the median of the repeats' own. A text is timed from its
+prompt to its end. On a shared machine `--clock cpu` counts the process's own time. The
+last line is JSON; exit code 1 where a ratio is below what is promised where bfloat16
+is packed. Forty minutes on a core.
 """
 
 from __future__ import annotations
@@ -197,12 +198,15 @@ class Pair:
 
 
 def searched(arms: Sequence[Arm], prompts: Sequence[Sequence[int]], clock: str) -> list[Arm]:
-    """Time every arm on some prompts and return those near the best of their group."""
+    """Time every arm on some prompts and return those near the best of their group.
+
+    `generate` stays in every dtype: it is what texts and noise are measured by.
+    """
     measure(arms, prompts, 1, clock)
     kept = []
     for arm in arms:
         best = min(one.middle for one in arms if one.group == arm.group)
-        if arm.middle <= NEAR * best:
+        if arm.group in (GENERATE, AGAIN) or arm.middle <= NEAR * best:
             kept.append(replace(arm, seconds=[]))
     return kept
 
@@ -213,11 +217,16 @@ def measure(
     """Decode every prompt with every arm, in turns.
 
     Returns:
-        By dtype, how many of the texts, repeats aside, are not those of its first arm.
-        In bfloat16 many logits are equal to within rounding, so there some are.
+        By arm, how many of its texts, repeats aside, are not those of `generate` in
+        its dtype, and those of `generate` not what it writes in float32. In bfloat16
+        many logits are equal to within rounding, so there some are.
     """
     now, texts, different = CLOCKS[clock], {}, set()
-    first_of = {arm.dtype: arm for arm in reversed(arms)}
+    plain = {arm.dtype: arm for arm in arms if arm.group == GENERATE}
+    exact = plain.get(DTYPES[0])
+    against = {
+        id(arm): exact if exact and arm.group == GENERATE else plain[arm.dtype] for arm in arms
+    }
     for repeat in range(repeats):
         for arm in arms:
             arm.seconds.append([0.0] * len(prompts))
@@ -229,13 +238,12 @@ def measure(
                 arm.seconds[repeat][number] = now() - began
                 texts[id(arm), number] = text
         different |= {
-            (id(arm), number)
+            (arm.name, number)
             for arm in arms
             for number in range(len(prompts))
-            if texts[id(arm), number] != texts[id(first_of[arm.dtype]), number]
+            if texts[id(arm), number] != texts[id(against[id(arm)]), number]
         }
-    found = {id(arm): arm.dtype for arm in arms}
-    return {dtype: sum(found[one] == dtype for one, _ in different) for dtype in first_of}
+    return {arm.name: sum(name == arm.name for name, _ in different) for arm in arms}
 
 
 def fastest(arms: Sequence[Arm], group: str) -> Arm:
@@ -251,14 +259,15 @@ def ratio(faster: Arm, slower: Arm) -> float:
 def summary(arms: Sequence[Arm]) -> dict[str, float]:
     """Return the figures of a run."""
     best = {arm.group: fastest(arms, arm.group) for arm in arms}
-    pairs = zip(best[AGAIN].totals, best[GENERATE].totals, strict=True)
+    again = next(a for a in arms if a.group == AGAIN and a.dtype == best[GENERATE].dtype)
+    pairs = zip(again.totals, best[GENERATE].totals, strict=True)
     return {
         "trimmed_over_assisted": ratio(best[TRIMMED], best[ASSISTED]),
         "autoregressive_over_generate": ratio(best[ALONE], best[GENERATE]),
         "eagle3_over_autoregressive": ratio(best[EAGLE3], best[ALONE]),
         "trimmed_over_full": ratio(best[TRIMMED], best[FULL]),
         "our_head_over_assisted": ratio(best[REDUCED], best[ASSISTED]),
-        "noise": max(abs(again / once - 1) for again, once in pairs),
+        "noise": max(abs(second / first - 1) for second, first in pairs),
     }
 
 

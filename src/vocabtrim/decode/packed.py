@@ -20,14 +20,28 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from vocabtrim.core.errors import DecodeError
+
 OPERATORS = ("_is_mkldnn_bf16_supported", "_linear_pointwise", "_reorder_linear_weight")
+
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 def packs(weight: torch.Tensor) -> bool:
-    """Return whether a weight [n, k] is better kept rearranged, which was measured on x86 only."""
-    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _has_operators()
+    """Return whether a weight [n, k] is better kept rearranged.
+
+    That holds of bfloat16 on x86 processors with AMX, which is where it was
+    measured, and of nothing while `torch.backends.mkldnn` is switched off.
+    """
+    return (
+        # a subclass holds its values in a way of its own
+        type(weight) in PLAIN_TENSORS
+        and weight.device.type == "cpu"
+        and weight.dtype == torch.bfloat16
+        and _has_operators()
+    )
 
 
 def _has_operators() -> bool:
@@ -36,17 +50,20 @@ def _has_operators() -> bool:
     return (
         platform.machine().lower() in ("x86_64", "amd64")
         and library.is_available()
+        and library.enabled
+        and torch.cpu._is_amx_tile_supported()
         and all(hasattr(operators, name) for name in OPERATORS)
         and bool(operators._is_mkldnn_bf16_supported())
     )
 
 
 def product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Product:
-    """Return what multiplies by a weight [n, k]: [..., k] to [..., n].
+    """Return what multiplies by a weight [n, k]: [..., k] to [..., n], of the weight's dtype.
 
     Where `packs` holds, a rearranged copy is made, and results may differ from
-    `linear` in rounding; each row's own depend neither on the other rows nor on
-    how many there are up to eight (they are equal bit by bit where it was measured).
+    `linear` in rounding. As with `linear`, those of a row may depend on how many
+    rows there are: they do not for one to eight rows of the demo models' shapes,
+    they do where k is no multiple of 32.
     """
     return (
         PackedLinear(weight, bias) if packs(weight) else partial(linear, weight=weight, bias=bias)
@@ -54,35 +71,56 @@ def product(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Product:
 
 
 class PackedLinear(torch.nn.Module):
-    """A linear layer whose weight is rearranged; for inference, where it stands.
+    """A linear layer whose weight is rearranged; for inference, in bfloat16, where it stands.
 
-    It is neither saved nor moved to another device. `weight` tells shape and
-    dtype as `torch.nn.Linear` does, and holds no values.
+    `weight` tells shape and dtype as `torch.nn.Linear` does, and holds no values.
+    Copies of a model share it, for nothing changes it.
 
     Args:
         weight: [n, k] of which `packs` holds.
-        bias: [n] or None.
+        bias: [n] bfloat16 or None.
+
+    Raises:
+        DecodeError: It is to be saved, or moved to another device or dtype.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         super().__init__()
         operators: Any = torch.ops.mkldnn
+        self.out_features, self.in_features = weight.shape
         self.weight = torch.empty_like(weight, device="meta")
+        self.bias = None if bias is None else bias.detach()
         self._packed = operators._reorder_linear_weight(weight.detach(), None)
-        self._bias = None if bias is None else bias.detach()
         self._multiply = operators._linear_pointwise
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return [..., n] of [..., k]."""
+        """Return [..., n] bfloat16 of [..., k] bfloat16."""
         rows = values.reshape(-1, values.shape[-1])
-        found: torch.Tensor = self._multiply(rows, self._packed, self._bias, "none", [], "")
-        return found.view(*values.shape[:-1], self.weight.shape[0])
+        found: torch.Tensor = self._multiply(rows, self._packed, self.bias, "none", [], "")
+        return found.view(*values.shape[:-1], self.out_features)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedLinear:
+        return self
+
+    def _apply(self, fn: Callable[..., torch.Tensor], *_: Any, **__: Any) -> PackedLinear:
+        there = fn(torch.empty(0, dtype=torch.bfloat16))
+        if there.dtype != torch.bfloat16 or there.device.type != "cpu":
+            raise DecodeError(
+                f"weights packed for bfloat16 on this processor cannot be moved to "
+                f"{str(there.dtype).removeprefix('torch.')} on {there.device}; load the model again"
+            )
+        return self
+
+    def _save_to_state_dict(self, *_: Any) -> None:
+        raise DecodeError("packed weights cannot be saved; save the model before they are packed")
 
 
 def pack_linears(model: Any) -> Any:
     """Replace a model's linear layers, in place, where `packs` holds of their weights.
 
     A head that is tied to the embedding becomes a copy; other weights are freed.
+    Layers that do more than multiply (subclasses, hooks, a forward of their own)
+    stay as they are.
 
     Args:
         model: For inference only from now on, and on this device.
@@ -90,9 +128,28 @@ def pack_linears(model: Any) -> Any:
     Returns:
         The model.
     """
+    made: dict[torch.nn.Module, PackedLinear] = {}
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            # subclasses may compute something else
-            if type(child) is torch.nn.Linear and packs(child.weight):
-                setattr(parent, name, PackedLinear(child.weight, child.bias))
+            if _only_multiplies(child) and packs(child.weight):
+                if child not in made:
+                    made[child] = PackedLinear(child.weight, child.bias)
+                setattr(parent, name, made[child])
     return model
+
+
+def is_packed(model: Any) -> bool:
+    """Return whether any layer of a model was replaced."""
+    return any(isinstance(one, PackedLinear) for one in model.modules())
+
+
+def _only_multiplies(layer: torch.nn.Module) -> bool:
+    """Return whether a layer is a linear one and nothing else."""
+    return (
+        type(layer) is torch.nn.Linear
+        # compressed layers keep their weight under other names
+        and isinstance(getattr(layer, "weight", None), torch.Tensor)
+        and "forward" not in vars(layer)
+        and not layer._forward_hooks
+        and not layer._forward_pre_hooks
+    )

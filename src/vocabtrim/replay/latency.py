@@ -24,6 +24,7 @@ from vocabtrim.core.errors import DecodeError
 from vocabtrim.core.latency import Latency
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.drafters.base import Drafter, ReducedHead
+from vocabtrim.decode.packed import is_packed
 from vocabtrim.decode.target import Target
 
 COMMITTED = 2
@@ -184,16 +185,19 @@ class _Round:
 
 def _first_rows(head: ReducedHead, size: int) -> ReducedHead:
     """Return a head of the first rows; which ids they are does not matter for time."""
+    if size == head.vocab.size:
+        return head
     vocab = DraftVocab(head.vocab.ids[:size], head.vocab.vocab_size)
     bias = None if head.bias is None else head.bias[:size]
     return ReducedHead(head.weight[:size], vocab, bias)
 
 
 def conditions(target: Target) -> dict[str, Any]:
-    """Return how a model is run here: precision, device, threads."""
+    """Return how a model is run here: precision, layout of its weights, device, threads."""
     weight = target.embedding
     return {
         "dtype": str(weight.dtype).removeprefix("torch."),
+        "packed": is_packed(target.model),
         "device": str(weight.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -56,7 +56,8 @@ def test_the_command(
     assert main([*files, *sizes, "--clock", "cpu", "--dtypes", "float32"]) == 0
     out = capsys.readouterr().out.splitlines()
     found = json.loads(out[-1])
-    assert found["texts_different"] == {"float32": 0}
+    assert set(found["texts_different"]) == set(found["seconds"])
+    assert set(found["texts_different"].values()) == {0}
     assert found["K"] == 32
     assert set(found["best"]) == {
         *(GENERATE, AGAIN, ALONE, ASSISTED, REDUCED, FULL, TRIMMED, EAGLE3)
@@ -122,21 +123,40 @@ def test_arms_take_turns_and_texts_are_compared(monkeypatch: pytest.MonkeyPatch)
         Arm(GENERATE, "", "float32", decode("a", [1])),
         Arm(AGAIN, "", "float32", decode("b", [2])),
     ]
-    assert measure(arms, [[0], [1]], 2, "wall") == {"float32": 2}
+    assert measure(arms, [[0], [1]], 2, "wall") == {
+        "generate float32": 0,
+        "generate, again float32": 2,
+    }
     assert called == ["a0", "b0", "b1", "a1", "b0", "a0", "a1", "b1"]
     assert arms[0].seconds == [[1.0, 1.0], [1.0, 1.0]]
     coarse = [Arm(name, "", "bfloat16", decode("c", [3])) for name in (GENERATE, AGAIN)]
-    assert measure([arms[0], *coarse], [[0], [1]], 1, "wall") == {
-        "float32": 0,
-        "bfloat16": 0,
+    # `generate` in bfloat16 against `generate` in float32, the rest within its dtype
+    assert measure([*coarse, arms[0]], [[0], [1]], 1, "wall") == {
+        "generate float32": 0,
+        "generate bfloat16": 2,
+        "generate, again bfloat16": 0,
+    }
+    assert measure(coarse, [[0]], 1, "wall") == {
+        "generate bfloat16": 0,
+        "generate, again bfloat16": 0,
     }
 
 
+def test_noise_is_that_of_one_dtype() -> None:
+    arms = [
+        arm(name, "", 10, 10, 10)
+        for name in (GENERATE, ALONE, ASSISTED, REDUCED, FULL, TRIMMED, EAGLE3)
+    ]
+    again = [arm(AGAIN, "", 11, 11, 11), arm(AGAIN, "", 10.5, 10.5, 10.5)]
+    again[1].dtype = "bfloat16"
+    assert summary([*arms, *again])["noise"] == pytest.approx(0.1)
+
+
 def test_what_is_near_the_best_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    arms = [arm(ASSISTED, name) for name in "123"] + [arm(GENERATE, "")]
+    arms = [arm(ASSISTED, name) for name in "123"] + [arm(GENERATE, ""), arm(GENERATE, "slow")]
 
     def fixed(given: Sequence[Arm], *_: object) -> int:
-        for one, taken in zip(given, (1.0, 1.09, 1.11, 9.0), strict=True):
+        for one, taken in zip(given, (1.0, 1.09, 1.11, 9.0, 99.0), strict=True):
             one.seconds.append([taken])
         return 0
 
@@ -146,6 +166,7 @@ def test_what_is_near_the_best_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         (ASSISTED, "1"),
         (ASSISTED, "2"),
         (GENERATE, ""),
+        (GENERATE, "slow"),
     ]
     # the search's own seconds are no measurement
     assert all(one.seconds == [] for one in kept)

@@ -10,6 +10,7 @@ map. `propose` is the same for all drafters: the likeliest row, or one drawn.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -17,12 +18,15 @@ import torch
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.accept import Proposal
-from vocabtrim.decode.packed import product
+from vocabtrim.decode.packed import Product, product
 from vocabtrim.decode.sampling import Sampling, distribution, pick
 
 
 class ReducedHead:
     """Rows of an LM head and the ids that they stand for.
+
+    Where weights are packed (`decode/packed.py`), a copy lies beside them once
+    logits were asked for.
 
     Args:
         weight: [K, H], row = draft id.
@@ -41,7 +45,6 @@ class ReducedHead:
                 f"a head of {weight.shape[0]} rows cannot serve a vocabulary of {vocab.size} ids"
             )
         self.weight, self.vocab, self.bias = weight, vocab, bias
-        self._product = product(weight, bias)
         # a copy, because the vocabulary's ids are read-only
         ids = torch.from_numpy(vocab.ids.copy()).to(weight.device)
         self.ids = None if vocab.is_full else ids
@@ -50,6 +53,11 @@ class ReducedHead:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return logits over draft ids: [..., H] to [..., K]."""
         return self._product(hidden)
+
+    @cached_property
+    def _product(self) -> Product:
+        # when first needed: it may copy the weight
+        return product(self.weight, self.bias)
 
     def target_ids(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the target ids of rows, of any shape."""

@@ -26,6 +26,7 @@ from tests.tiny_pairs import eagle_drafter, lm_drafter, vocabulary
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.model import load_model
+from vocabtrim.decode.packed import pack_linears
 from vocabtrim.decode.sampling import Sampling, distribution
 from vocabtrim.engines.transformers import speculative_generate
 from vocabtrim.engines.transformers.generate import SpeculativeOutput
@@ -58,6 +59,14 @@ def speculative(model: Any, drafter: Any, ids: torch.Tensor = PROMPT, **options:
 
 def plain(model: Any, ids: torch.Tensor = PROMPT, **options: Any) -> Any:
     return model.generate(ids, **{"max_new_tokens": NEW} | options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_whose_weights_were_packed(kind: str) -> None:
+    model, other = (tiny_model(kind).bfloat16() for _ in range(2))
+    packed, vocab = pack_linears(model), vocabulary(48)
+    for drafter in (eagle_drafter(other, vocab), lm_drafter(other, vocab)):
+        assert torch.equal(speculative(packed, drafter), plain(packed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
