@@ -153,8 +153,8 @@ def _outlook(curve: Sequence[Document], rate: float) -> str:
     ten = curve[-1]["agreement"][0] + slope * math.log2(10)
     return (
         f"Over the last fourfold of tokens at the constant rate each doubling added "
-        f"{100 * slope:.1f} points at step 1. Ten times the tokens predict {ten:.0%} "
-        f"there, if that holds."
+        f"{100 * slope:.1f} points at step 1. Ten times the tokens would be {min(ten, 1):.0%} "
+        f"on a straight line, and less on a curve that bends, as all do."
     )
 
 

@@ -97,7 +97,7 @@ def test_a_card_continues_the_curve(tmp_path):
     curve.write_text("".join(json.dumps(one) + "\n" for one in points))
     text = card(Run(work), evaluation(), {}, name="", note="")
     assert "each doubling added 6.0 points" in text
-    assert "predict 75% there" in text  # 0.55 + 0.06 · log2(10)
+    assert "would be 75% on a straight line" in text  # 0.55 + 0.06 · log2(10)
     curve.write_text("".join(json.dumps(one) + "\n" for one in points[:2]))
     assert "too short" in card(Run(work), evaluation(), {}, name="", note="")
 
