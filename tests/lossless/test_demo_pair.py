@@ -24,6 +24,7 @@ V = 49_152
 FREQUENT = DraftVocab(np.arange(4096), V)
 """The ids that byte-pair merging made first, which are the frequent ones."""
 SHORT = [Prompt("short", ({"role": "user", "content": "What is the capital of France?"},))]
+OPEN = Prompt("open", ({"role": "user", "content": "Describe a walk along the sea."},))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_every_cycle_begins_as_a_fresh_pass_would(
     drafter, twin = (family.load_drafter(checkpoint, target, model, vocab) for _ in range(2))
     # keys of the drafters reach 30, and float32 keeps seven digits of them
     watch = Watched(drafter, twin, model, tolerance=2e-3)
-    ids = PromptEncoder(path).encode(SHORT[0]).tolist()
+    ids = PromptEncoder(path).encode(OPEN).tolist()
     reader = Target(model, drafter.feature_layers)
     text = speculate(reader, watch, ids, gamma=4, max_new_tokens=24)
     assert text.counts.n_accepted > 0
