@@ -70,6 +70,9 @@ class Meter:
         self.gammas = sorted(set(gammas))
         self._full = drafter.head
         self._heads = {size: _first_rows(drafter.head, size) for size in sorted(set(sizes))}
+        for head in self._heads.values():
+            # what a head prepares when first used is no part of a cycle
+            head.best(head.weight[:1])
         self._rounds: list[_Round] = []
         self._on_gpu = target.embedding.device.type == "cuda"
 

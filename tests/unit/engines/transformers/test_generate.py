@@ -26,7 +26,7 @@ from tests.tiny_pairs import eagle_drafter, lm_drafter, vocabulary
 from vocabtrim.core.errors import DecodeError
 from vocabtrim.core.vocab import DraftVocab
 from vocabtrim.decode.model import load_model
-from vocabtrim.decode.packed import pack_linears
+from vocabtrim.decode.packed import is_packed, pack_linears, packs
 from vocabtrim.decode.sampling import Sampling, distribution
 from vocabtrim.engines.transformers import speculative_generate
 from vocabtrim.engines.transformers.generate import SpeculativeOutput
@@ -65,6 +65,7 @@ def plain(model: Any, ids: torch.Tensor = PROMPT, **options: Any) -> Any:
 def test_a_model_whose_weights_were_packed(kind: str) -> None:
     model, other = (tiny_model(kind).bfloat16() for _ in range(2))
     packed, vocab = pack_linears(model), vocabulary(48)
+    assert is_packed(packed) == packs(torch.empty(1, 1, dtype=torch.bfloat16))
     for drafter in (eagle_drafter(other, vocab), lm_drafter(other, vocab)):
         assert torch.equal(speculative(packed, drafter), plain(packed))
 
