@@ -123,7 +123,9 @@ def _records(file: Path) -> dict[int, int]:
             _check_pickle(file, archive, members)
     except (zipfile.BadZipFile, struct.error, OSError, ValueError, NotImplementedError) as fault:
         raise CheckpointError(
-            f"it is no whole archive of torch 1.6 or later ({fault})", path=file
+            f"it is no whole archive of torch 1.6 or later ({fault}); fetch it anew, or save it "
+            "again with torch.save",
+            path=file,
         ) from fault
     return records
 

@@ -86,7 +86,9 @@ def _bfloat16_chunks(
             values = dequantize(tensor.data[rows[start : start + step]], tensor.tensor_type)
         except NotImplementedError as fault:
             raise CheckpointError(
-                f"{tensor.name} is {tensor.tensor_type.name}, which is not read", path=file.path
+                f"{tensor.name} is {tensor.tensor_type.name}, which is not read; give a GGUF file "
+                "of another type, or the model as safetensors",
+                path=file.path,
             ) from fault
         yield bfloat16_bits(values - added).reshape(-1).data
 

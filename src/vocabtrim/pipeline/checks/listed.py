@@ -119,7 +119,10 @@ def _torch(path: Path) -> Listed:
         with zipfile.ZipFile(path) as archive:
             _small(path, sum(member.file_size for member in archive.infolist()))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as fault:
-        raise ArtifactError(f"{path} is not a whole .pt file ({fault})") from fault
+        raise ArtifactError(
+            f"{path} is not a whole .pt file ({fault}); fetch it anew, or save it again "
+            "with torch.save"
+        ) from fault
     return _of_value(load_torch(path), ".pt")
 
 
