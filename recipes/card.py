@@ -62,19 +62,25 @@ class Run:
 
 
 def card(
-    run: Run, evaluation: Document, ablations: Mapping[str, Run], *, name: str, note: str
+    run: Run,
+    evaluations: Sequence[Document],
+    ablations: Mapping[str, Run],
+    *,
+    name: str,
+    note: str,
 ) -> str:
     """Return the card as Markdown.
 
     Args:
         run: Of the drafter.
-        evaluation: Result document of `recipes.evaluate`.
+        evaluations: Result documents of `recipes.evaluate`; what the drafter says
+            outside of the frequent ids is told of the first.
         ablations: Other runs by what is different about them.
         name: Of the drafter.
         note: What a reader should know besides.
     """
     settings, last = run.document["settings"], run.curve[-1]
-    low, high = evaluation["interval"]
+    first = evaluations[0]
     fields = {
         "name": name,
         "note": note,
@@ -93,12 +99,12 @@ def card(
         "data": _data(run.document["data"]),
         "curve": _curve(run.curve),
         "outlook": _outlook(run.curve, settings["rate"]),
-        "gamma": evaluation["gamma"],
-        "how": evaluation["how"],
-        "tau": f"{evaluation['block_efficiency']:.2f} ({low:.2f} to {high:.2f})",
-        "domains": _domains(evaluation["domains"]),
-        "frequent": f"{evaluation['frequent_ids']:,}",
-        "depths": _depths(evaluation["depths"]),
+        "full": _full(settings),
+        "gamma": first["gamma"],
+        "efficiencies": "\n\n".join(_efficiency(one) for one in evaluations),
+        "frequent": f"{first['frequent_ids']:,}",
+        "of_texts": f", those that are {_texts(first)}" if len(evaluations) > 1 else "",
+        "depths": _depths(first["depths"]),
         "ablation": _ablation(run, ablations),
     }
     template = files("recipes").joinpath("card_template.md").read_text(encoding="utf-8")
@@ -155,6 +161,29 @@ def _outlook(curve: Sequence[Document], rate: float) -> str:
         f"Over the last fourfold of tokens at the constant rate each doubling added "
         f"{100 * slope:.1f} points at step 1. Ten times the tokens would be {min(ten, 1):.0%} "
         f"on a straight line, and less on a curve that bends, as all do."
+    )
+
+
+def _full(settings: Document) -> str:
+    share = settings["full_share"]
+    return f" The last {share:.0%} of the steps saw the full softmax." if share else ""
+
+
+def _texts(evaluation: Document) -> str:
+    """Say how the texts of an evaluation were made, and what of them counts."""
+    temperature, length = evaluation["temperature"], evaluation["without_repeats"]
+    made = f"sampled at temperature {temperature}" if temperature else "greedy"
+    left_out = f", without tokens in runs of {length} that the text had before" if length else ""
+    return made + left_out
+
+
+def _efficiency(evaluation: Document) -> str:
+    low, high = evaluation["interval"]
+    said = f"**{evaluation['block_efficiency']:.2f} ({low:.2f} to {high:.2f})**"
+    texts = _texts(evaluation).capitalize()
+    return (
+        f"{texts}, {evaluation['how']}; all prompts pooled, {said} tokens per target pass:\n\n"
+        + _domains(evaluation["domains"])
     )
 
 
@@ -230,7 +259,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, write the card, and return the exit status."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("work", type=Path, help="work directory of the run")
-    options.add_argument("--evaluation", type=Path, required=True, help="of recipes.evaluate")
+    options.add_argument(
+        "--evaluation",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="of recipes.evaluate; frequent ids are told of the first",
+    )
     options.add_argument("--ablation", action="append", default=[], metavar="LABEL=WORK")
     options.add_argument("--name", default="Demo drafter")
     options.add_argument("--note", default="", help="a paragraph of your own")
@@ -243,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         text = card(
             Run(arguments.work),
-            json.loads(arguments.evaluation.read_text()),
+            [json.loads(one.read_text()) for one in arguments.evaluation],
             ablations,
             name=arguments.name,
             note=arguments.note,

@@ -38,7 +38,9 @@ def make_task(
         layers = feature_layers(Checkpoint.open(target).text_config["num_hidden_layers"])
     teacher = command.teacher(arguments, target, device, layers)
     if drafter is None:
-        drafter = Eagle3.begin(teacher, teacher.teach(first), arguments.seed)
+        drafter = Eagle3.begin(
+            teacher, teacher.teach(first), arguments.seed, arguments.intermediate_size
+        )
     return Eagle3Task(drafter.to(device), teacher, arguments.unrolled)
 
 
@@ -51,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         nargs="+",
         help="hidden_states of a new drafter's features; default 2, n/2, n-3",
+    )
+    options.add_argument(
+        "--intermediate-size", type=int, help="of a new drafter's MLP; default that of the target"
     )
     arguments = options.parse_args(argv)
     try:

@@ -15,6 +15,7 @@ this module also writes. Only Llama's layer is built, whatever the target.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ from vocabtrim.core.errors import CheckpointError
 from vocabtrim.tensors.checkpoint import Checkpoint
 
 FEATURES = "eagle_aux_hidden_state_layer_ids"
+
+LOGITS_SIZE = 2.0
+"""Standard deviation of the logits that a new drafter begins with, about."""
 
 STEP_WEIGHT = 0.8
 """Loss weight of step k is 0.8^k, as in the authors' code."""
@@ -86,6 +90,8 @@ class Eagle3(nn.Module):
         H, eps = self.config.hidden_size, self.config.rms_norm_eps
         n_features = len(config[FEATURES])
         self.fc = nn.Linear(n_features * H, H, bias=False)
+        # what the features are divided by while training; `save` folds it into fc
+        self.feature_size = nn.Parameter(torch.ones(n_features * H), requires_grad=False)
         self.midlayer = _Layer(self.config)
         self.norm = nn.RMSNorm(H, eps)
         # not registered: its buffer is no weight of the checkpoint
@@ -106,7 +112,7 @@ class Eagle3(nn.Module):
             [B, L, H], the feature of the next step; `norm` of it meets the head.
         """
         batch = lesson.batch
-        fused = self.fc(lesson.features).float()  # what later steps add to keeps its precision
+        fused = self.fuse(lesson.features)
         embedded = functional.embedding(batch.tokens.roll(-1, 1), teacher.embeddings)
         pairs = self._pair(embedded, fused)
         prefix = self._keys_values(pairs, batch.positions)
@@ -135,6 +141,12 @@ class Eagle3(nn.Module):
             feature = feature + self.midlayer.mlp(normed)
             yield feature
 
+    def fuse(self, features: torch.Tensor) -> torch.Tensor:
+        """Return [..., H] float32 for features [..., F·H] of the target."""
+        # float32, for what later steps add to it
+        fused: torch.Tensor = self.fc(features / self.feature_size).float()
+        return fused
+
     def _pair(self, embedding: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
         return torch.cat(
             [self.midlayer.input_layernorm(embedding), self.midlayer.hidden_norm(feature)], -1
@@ -159,7 +171,9 @@ class Eagle3(nn.Module):
 
     def save(self, directory: Path) -> None:
         """Write `model.safetensors` in bfloat16 and `config.json`."""
-        write_drafter(directory, self.state_dict(), self.document)
+        weights = self.state_dict()
+        weights["fc.weight"] = weights["fc.weight"] / weights.pop("feature_size")
+        write_drafter(directory, weights, self.document)
 
     @classmethod
     def open(cls, directory: Path) -> Eagle3:
@@ -173,6 +187,7 @@ class Eagle3(nn.Module):
             raise CheckpointError("it is no EAGLE-3 drafter of ours", path=directory)
         model = cls(checkpoint.config)
         expected = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+        del expected["feature_size"]
         found = {name: info.shape for name, info in checkpoint.tensors.items()}
         if found != expected:
             differing = sorted(set(found.items()) ^ set(expected.items()))[0][0]
@@ -180,28 +195,36 @@ class Eagle3(nn.Module):
                 f"it is no EAGLE-3 drafter without head and embedding, see {differing}",
                 path=directory,
             )
-        model.load_state_dict(load_file(directory / WEIGHTS_FILE))
+        model.load_state_dict(load_file(directory / WEIGHTS_FILE), strict=False)
         return model.float()
 
     @classmethod
-    def begin(cls, teacher: Teacher, lesson: Lesson, seed: int) -> Eagle3:
-        """Make an untrained drafter for a target.
+    def begin(
+        cls, teacher: Teacher, lesson: Lesson, seed: int, intermediate_size: int | None = None
+    ) -> Eagle3:
+        """Make an untrained drafter for a target, its MLP as wide as the target's or as asked.
 
-        The late feature passes through `fc` to a copy of the target's last norm,
-        so that training starts from a guess at the token that is there already,
-        and not from noise; it is scaled, for a residual stream may be large.
+        The late feature passes through `fc` to what stands for the target's last
+        norm, so that training starts from a guess at the token that is there
+        already, and not from noise. Features are divided by their median size,
+        for in a residual stream a few channels may be a hundred times as large as
+        the others; and every channel of the output moves the logits alike, for a
+        head's columns and a norm's gains may differ as much.
         """
         torch.manual_seed(seed)
-        model = cls(drafter_config(teacher))
+        model = cls(drafter_config(teacher, intermediate_size))
         H = model.config.hidden_size
         for name, weight in model.named_parameters():
             if weight.ndim == 2:
-                nn.init.normal_(weight, std=0.02 if "o_proj" not in name else 0.002)
-        late = lesson.features[lesson.batch.documents >= 0][:, -H:]
+                residual = "o_proj" in name or "down_proj" in name or name.startswith("fc")
+                nn.init.normal_(weight, std=0.002 if residual else 0.02)
+        seen = lesson.features[(lesson.batch.documents >= 0) & (lesson.batch.positions > 0)].cpu()
         with torch.no_grad():
-            size = late.pow(2).mean(1).median().sqrt().cpu()
-            model.fc.weight[:, -H:] += torch.eye(H) / size
-            model.norm.weight.copy_(_norm_gain(teacher.model.base_model.norm))
+            model.feature_size.copy_(seen.abs().median(0).values.clamp(min=1e-6))
+            model.norm.weight.copy_(LOGITS_SIZE / math.sqrt(H) / teacher.head.std(0).cpu())
+            through = _norm_gain(teacher.model.base_model.norm) / model.norm.weight
+            size = (seen[:, -H:] * through).pow(2).mean(1).median().sqrt()
+            model.fc.weight[:, -H:] += torch.diag(model.feature_size[-H:] * through / size)
         return model
 
 
@@ -243,8 +266,8 @@ class Eagle3Task:
         self.module.save(directory)
 
 
-def drafter_config(teacher: Teacher) -> dict[str, Any]:
-    """Return the configuration of a drafter that fits a target."""
+def drafter_config(teacher: Teacher, intermediate_size: int | None = None) -> dict[str, Any]:
+    """Return the configuration of a drafter that fits a target; its MLP as wide, unless given."""
     target = teacher.config
     rope = target.rope_parameters
     # Gemma-3 has one entry a layer type; the drafter's only layer sees everything
@@ -260,7 +283,7 @@ def drafter_config(teacher: Teacher) -> dict[str, Any]:
         "head_dim": target.head_dim,
         "hidden_act": "silu",
         "hidden_size": target.hidden_size,
-        "intermediate_size": target.intermediate_size,
+        "intermediate_size": intermediate_size or target.intermediate_size,
         "max_position_embeddings": target.max_position_embeddings,
         "mlp_bias": False,
         "model_type": "llama",

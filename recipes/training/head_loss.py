@@ -27,6 +27,9 @@ from torch.nn import functional
 ROWS = 512
 """Positions of a chunk; its logits stay in the processor's cache."""
 
+WHOLE_ROWS = 32
+"""Positions of a chunk at least, where every row of the head is read for each chunk."""
+
 FLATTENING = 0.75
 
 
@@ -121,7 +124,7 @@ class _SoftCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, head: torch.Tensor, labels: Labels, draw: Draw | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         wanted = ctx.needs_input_grad[0]
-        rows = ROWS if draw is not None else max(1, ROWS * 4096 // len(head))
+        rows = ROWS if draw is not None else max(WHOLE_ROWS, ROWS * 4096 // len(head))
         losses, choices, slopes = [], [], []
         for begin in range(0, len(hidden), rows):
             part = slice(begin, begin + rows)

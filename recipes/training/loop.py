@@ -151,7 +151,7 @@ class _Run:
                 )
         self.state = replace(self.state, data=data)
         if minutes is not None and self.state.decay < 0:
-            length = self.state.decay_length(minutes)
+            length = self.state.decay_length(minutes, self.settings.full_share)
             self.state = replace(self.state, decay=self.state.step, length=length)
         # points that were made after the state which is continued
         self.store.write_curve([p for p in self.store.curve() if p["step"] <= self.state.step])
@@ -229,7 +229,7 @@ class _Run:
 
     def _draw(self, part: int) -> Draw | None:
         step = self.state.step
-        if self.state.full(step):
+        if self.state.full(self.settings, step):
             return None
         seed = (self.settings.seed << 40) + step * self.settings.accumulate + part
         return self.proposal.draw(self.task.teacher.head, seed)

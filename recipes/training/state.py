@@ -28,9 +28,6 @@ CONSTANT, DECAYED = "constant", "decayed"
 STATE, CURVE, DRAFTER = "state.safetensors", "curve.jsonl", "drafter"
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
-FULL_SHARE = 0.05
-"""Share of all steps, the last ones, that see the full softmax."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -50,6 +47,7 @@ class Settings:
         minutes: Training time of this session; None for no end.
         steps: Number of the last step; None for no end.
         decay_minutes: Length of a decay; None for the constant phase.
+        full_share: Share of all steps, the last ones of a decay, that see the full softmax.
         dtype: In which the drafter's matrices are multiplied; weights, moments, loss
             and the learning curve are float32.
     """
@@ -67,6 +65,7 @@ class Settings:
     minutes: float | None = None
     steps: int | None = None
     decay_minutes: float | None = None
+    full_share: float = 0.05
     dtype: str = "float32"
 
 
@@ -96,9 +95,10 @@ class State:
         """The step after the last, where a decay has been planned."""
         return self.decay + self.length if self.decay >= 0 else None
 
-    def full(self, step: int) -> bool:
+    def full(self, settings: Settings, step: int) -> bool:
         """Whether a step sees the full softmax."""
-        return self.end is not None and step >= self.end - math.ceil(FULL_SHARE * self.end)
+        end, share = self.end, settings.full_share
+        return end is not None and step >= end - math.ceil(share * end)
 
     def rate(self, settings: Settings, step: int) -> float:
         """Return the learning rate of a step: a ramp, a constant, then 1 - sqrt."""
@@ -106,14 +106,14 @@ class State:
         done = (step - self.decay) / self.length if 0 <= self.decay <= step else 0.0
         return settings.rate * warm * (1.0 - math.sqrt(done))
 
-    def decay_length(self, minutes: float) -> int:
+    def decay_length(self, minutes: float, full_share: float) -> int:
         """Return the steps of a decay of about so many minutes, from here.
 
         A step with the full softmax is taken to last twice as long as others.
         """
         each = self.seconds / self.step if self.step else 1.0
         length = round(60 * minutes / each)
-        full = math.ceil(FULL_SHARE * (self.step + length))
+        full = math.ceil(full_share * (self.step + length))
         return max(1, full, length - full)
 
 

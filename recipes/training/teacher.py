@@ -25,7 +25,10 @@ from vocabtrim.decode.model import load_model
 
 LIKELIEST = 64
 CHUNK = 1 << 23
-"""Logits held at once."""
+"""Logits held at once, but for a vocabulary that lets that be a few positions."""
+
+CHUNK_ROWS = 128
+"""Positions of a chunk at least: the whole head is read for each chunk."""
 
 _LOGIT_KEYS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
@@ -133,7 +136,7 @@ def soft_labels(
         The labels, and the likeliest id of each, [M] int64.
     """
     parts = []
-    rows = max(1, CHUNK // len(head))
+    rows = max(CHUNK_ROWS, CHUNK // len(head))
     scan = head if own is None else own
     for begin in range(0, len(hidden), rows):
         states, labels = hidden[begin : begin + rows], label[begin : begin + rows]

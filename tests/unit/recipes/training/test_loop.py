@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -192,12 +193,14 @@ def test_the_rate_is_a_ramp_a_constant_and_a_decay():
     assert state.rate(settings, 125) == 0
 
 
-def test_the_last_twentieth_sees_the_full_softmax():
+@pytest.mark.parametrize("share", [0.05, 0.0, 0.2])
+def test_the_last_steps_of_a_decay_see_the_full_softmax(share):
+    settings = Settings(full_share=share)
     for step, minutes in ((10, 1.0), (400, 1.0), (400, 100.0), (0, 0.0)):
         begun = State(step=step, seconds=10.0 * step)
-        state = State(step=step, decay=step, length=begun.decay_length(minutes))
+        state = State(step=step, decay=step, length=begun.decay_length(minutes, share))
         assert state.end is not None
-        full = [one for one in range(state.end) if state.full(one)]
-        assert len(full) >= 0.05 * state.end
+        full = [one for one in range(state.end) if state.full(settings, one)]
+        assert len(full) == math.ceil(share * state.end)
         assert full == list(range(state.end - len(full), state.end))
-    assert not State(step=400).full(400)
+    assert not State(step=400).full(settings, 400)
