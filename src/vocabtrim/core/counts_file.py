@@ -80,12 +80,9 @@ def read_counts(path: Path, *, tokenizer: str | None = None) -> tuple[TokenCount
     tensors, manifest = read_artifact(path, KIND)
     if manifest.tokenizer is None:
         raise ArtifactError(f"{path}: these counts do not name their tokenizer")
-    if tokenizer is not None and tokenizer != manifest.tokenizer:
-        raise TokenizerMismatch(
-            f"{path} was counted with another tokenizer",
-            expected=tokenizer,
-            found=manifest.tokenizer,
-        )
+    TokenizerMismatch.check(
+        f"{path} was counted with another tokenizer", expected=tokenizer, found=manifest.tokenizer
+    )
     try:
         counts = _from_tensors(tensors, manifest.tokenizer, manifest.facts)
     except (KeyError, TypeError, ValueError, CalibrationError) as fault:

@@ -60,6 +60,16 @@ class TokenizerMismatch(VocabtrimError):
         self.expected, self.found = expected, found
         super().__init__(f"{message} (tokenizer {expected[:19]}… against {found[:19]}…)")
 
+    @classmethod
+    def check(cls, message: str, *, expected: str | None, found: str | None) -> None:
+        """Raise one if both fingerprints are known and they differ.
+
+        Raises:
+            TokenizerMismatch: They do.
+        """
+        if expected is not None and found is not None and expected != found:
+            raise cls(message, expected=expected, found=found)
+
 
 class BackendMismatch(VocabtrimError):
     """A fast tokenizer backend does not have the ids of the reference.

@@ -68,10 +68,9 @@ def adopt(
     refuse_existing(output, force=force)
     whose = _Whose.of(tokenizer, counts)
     found = read_ids(ids, whose.vocab_size, reading=reading)
-    if found.tokenizer not in (None, whose.fingerprint):
-        raise TokenizerMismatch(
-            f"{ids} is of another tokenizer", expected=whose.fingerprint, found=found.tokenizer
-        )
+    TokenizerMismatch.check(
+        f"{ids} is of another tokenizer", expected=whose.fingerprint, found=found.tokenizer
+    )
     vocab = found.vocab(whose.vocab_size, whose.fingerprint)
     counted = judged = None
     if whose.counts is not None:

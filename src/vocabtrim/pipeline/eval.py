@@ -346,12 +346,11 @@ def _check_tokenizer(contender: Contender, expected: str) -> None:
         "draft vocabulary": None if vocab is None else vocab.tokenizer,
     }
     for what, found in shown.items():
-        if found not in (None, expected):
-            raise TokenizerMismatch(
-                f"the {what} of {contender.name} was made with another tokenizer than the target's",
-                expected=expected,
-                found=str(found),
-            )
+        TokenizerMismatch.check(
+            f"the {what} of {contender.name} was made with another tokenizer than the target's",
+            expected=expected,
+            found=found,
+        )
 
 
 def _arms(

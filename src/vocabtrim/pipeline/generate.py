@@ -180,10 +180,8 @@ class _Writer:
 
 def _check_tokenizer(drafter: Path, expected: str) -> None:
     """Refuse a drafter of another tokenizer, where it shows one."""
-    found = fingerprint_of(drafter)
-    if found not in (None, expected):
-        raise TokenizerMismatch(
-            f"the drafter {drafter} was made with another tokenizer than the target's",
-            expected=expected,
-            found=str(found),
-        )
+    TokenizerMismatch.check(
+        f"the drafter {drafter} was made with another tokenizer than the target's",
+        expected=expected,
+        found=fingerprint_of(drafter),
+    )

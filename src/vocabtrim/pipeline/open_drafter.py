@@ -46,12 +46,11 @@ def open_drafter(
         "the draft vocabulary": None if vocab is None else vocab.tokenizer,
     }
     for what, found in shown.items():
-        if None not in (found, expected) and found != expected:
-            raise TokenizerMismatch(
-                f"{what} was made with another tokenizer than the target's",
-                expected=str(expected),
-                found=str(found),
-            )
+        TokenizerMismatch.check(
+            f"{what} was made with another tokenizer than the target's",
+            expected=expected,
+            found=found,
+        )
     checkpoint = Checkpoint.open(path)
     family = family_of(checkpoint, to_decode=True)
     return family.load_drafter(checkpoint, Checkpoint.open(place), model, vocab)

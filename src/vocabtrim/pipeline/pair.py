@@ -63,12 +63,11 @@ def open_pair(
     tokenizer, of_drafter = fingerprint_of(target), fingerprint_of(drafter)
     if tokenizer is None:
         raise DecodeError(f"{target} has no tokenizer, so what is measured could not name one")
-    if of_drafter not in (None, tokenizer):
-        raise TokenizerMismatch(
-            "the drafter was made with another tokenizer than the target's",
-            expected=tokenizer,
-            found=of_drafter,
-        )
+    TokenizerMismatch.check(
+        "the drafter was made with another tokenizer than the target's",
+        expected=tokenizer,
+        found=of_drafter,
+    )
     model = pack_linears(load_model(target, dtype)) if model is None else model
     verifier, checkpoint = Checkpoint.open(target), Checkpoint.open(drafter)
     family = family_of(checkpoint, to_decode=True)

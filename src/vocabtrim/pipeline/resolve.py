@@ -99,12 +99,11 @@ def resolve_trace(
     known = len(trace.above)
     if len(open_positions(trace, files)):
         pair = open_pair(target, drafter, str(manifest.facts.get("dtype", "float32")))
-        if pair.tokenizer != trace.tokenizer:
-            raise TokenizerMismatch(
-                "the models have another tokenizer than the trace",
-                expected=trace.tokenizer,
-                found=pair.tokenizer,
-            )
+        TokenizerMismatch.check(
+            "the models have another tokenizer than the trace",
+            expected=trace.tokenizer,
+            found=pair.tokenizer,
+        )
         tracer = Tracer(
             pair.target,
             pair.drafter,

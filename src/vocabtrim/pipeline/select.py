@@ -217,12 +217,11 @@ def tokenizer_of(path: Path, counts: TokenCounts) -> Tokenizer:
         TokenizerMismatch: It is another.
     """
     tokenizer = Tokenizer.open(path)
-    if tokenizer.fingerprint != counts.tokenizer:
-        raise TokenizerMismatch(
-            f"the counts were not made with the tokenizer of {path}",
-            expected=counts.tokenizer,
-            found=tokenizer.fingerprint,
-        )
+    TokenizerMismatch.check(
+        f"the counts were not made with the tokenizer of {path}",
+        expected=counts.tokenizer,
+        found=tokenizer.fingerprint,
+    )
     return tokenizer
 
 

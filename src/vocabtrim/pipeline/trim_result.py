@@ -132,15 +132,13 @@ def check_fingerprints(vocab: DraftVocab, found: Mapping[str, str | None]) -> No
         TokenizerMismatch: Two of them differ.
     """
     for role, fingerprint in found.items():
-        if None not in (fingerprint, vocab.tokenizer) and fingerprint != vocab.tokenizer:
-            raise TokenizerMismatch(
-                f"the draft vocabulary was counted with another tokenizer than the {role}'s",
-                expected=str(fingerprint),
-                found=str(vocab.tokenizer),
-            )
-    if len({*found.values()} - {None}) > 1:
-        raise TokenizerMismatch(
-            "drafter and target have different tokenizers",
-            expected=str(found["target"]),
-            found=str(found["drafter"]),
+        TokenizerMismatch.check(
+            f"the draft vocabulary was counted with another tokenizer than the {role}'s",
+            expected=fingerprint,
+            found=vocab.tokenizer,
         )
+    TokenizerMismatch.check(
+        "drafter and target have different tokenizers",
+        expected=found.get("target"),
+        found=found.get("drafter"),
+    )

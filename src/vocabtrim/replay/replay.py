@@ -120,12 +120,11 @@ def check(trace: Trace, vocab: DraftVocab) -> None:
         TraceError: V differs.
         TokenizerMismatch: The tokenizer differs.
     """
-    if vocab.tokenizer is not None and vocab.tokenizer != trace.tokenizer:
-        raise TokenizerMismatch(
-            "the draft vocabulary and the trace belong to different tokenizers",
-            expected=trace.tokenizer,
-            found=vocab.tokenizer,
-        )
+    TokenizerMismatch.check(
+        "the draft vocabulary and the trace belong to different tokenizers",
+        expected=trace.tokenizer,
+        found=vocab.tokenizer,
+    )
     if vocab.vocab_size != trace.vocab_size:
         raise TraceError(
             f"the trace is over {trace.vocab_size} ids, the draft vocabulary over "

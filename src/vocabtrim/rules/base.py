@@ -46,17 +46,11 @@ class Evidence:
     trace: Trace | None = None
 
     def __post_init__(self) -> None:
-        if self.trace is not None and self.trace.tokenizer != self.counts.tokenizer:
-            raise TokenizerMismatch(
-                "trace and calibration counts have different tokenizers",
+        for what, other in (("trace", self.trace), ("base counts", self.base)):
+            TokenizerMismatch.check(
+                f"{what} and calibration counts have different tokenizers",
                 expected=self.counts.tokenizer,
-                found=self.trace.tokenizer,
-            )
-        if self.base is not None and self.base.tokenizer != self.counts.tokenizer:
-            raise TokenizerMismatch(
-                "base counts and calibration counts have different tokenizers",
-                expected=self.counts.tokenizer,
-                found=self.base.tokenizer,
+                found=None if other is None else other.tokenizer,
             )
         for name, weight in self.weights.items():
             if name not in self.counts.domains:

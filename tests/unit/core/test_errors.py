@@ -25,6 +25,21 @@ def test_a_mismatch_shows_both_fingerprints() -> None:
     assert "sha256:aaaaaaaaaaaa… against sha256:bbbbbbbbbbbb…" in str(fault)
 
 
+@pytest.mark.parametrize(
+    ("expected", "found", "differ"),
+    [("sha256:a", "sha256:b", True), ("sha256:a", "sha256:a", False), (None, "sha256:b", False)],
+)
+def test_tokenizers_that_are_both_known_must_be_the_same(
+    expected: str | None, found: str, differ: bool
+) -> None:
+    for one, other in ((expected, found), (found, expected)):
+        if differ:
+            with pytest.raises(errors.TokenizerMismatch, match="they are not"):
+                errors.TokenizerMismatch.check("they are not", expected=one, found=other)
+        else:
+            errors.TokenizerMismatch.check("they are not", expected=one, found=other)
+
+
 def test_checkpoint_errors_name_the_place() -> None:
     assert str(errors.CheckpointError("it is damaged", path="/d")) == "/d: it is damaged"
     assert str(errors.CheckpointError("it is damaged")) == "it is damaged"

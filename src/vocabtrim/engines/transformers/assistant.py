@@ -104,12 +104,11 @@ def load_assistant(
     """
     directory = locate(str(drafter))
     source = _head_of(Checkpoint.open(directory))
-    known = fingerprint_of(directory)
-    if vocab is not None and None not in (known, vocab.tokenizer) and known != vocab.tokenizer:
-        raise TokenizerMismatch(
+    if vocab is not None:
+        TokenizerMismatch.check(
             f"the draft vocabulary was made with another tokenizer than that of {directory}",
-            expected=str(known),
-            found=str(vocab.tokenizer),
+            expected=fingerprint_of(directory),
+            found=vocab.tokenizer,
         )
     if dtype not in DTYPES:
         raise DecodeError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")

@@ -52,12 +52,11 @@ def look_ahead(asked: Fit, tokenizer: Tokenizer) -> ExportSource:
     path, target = locate_pair(asked.drafter, asked.target)
     refuse_nested(asked.output, path)
     source = open_source(path, asked.family)
-    if source.tokenizer not in (None, tokenizer.fingerprint):
-        raise TokenizerMismatch(
-            "the drafter has another tokenizer than the target",
-            expected=tokenizer.fingerprint,
-            found=source.tokenizer,
-        )
+    TokenizerMismatch.check(
+        "the drafter has another tokenizer than the target",
+        expected=tokenizer.fingerprint,
+        found=source.tokenizer,
+    )
     engine = engine_named(asked.engine)
     cell = allowed_cell(engine, source, unproven=asked.unproven)
     if cell.container is Container.GGUF and source.gguf is None:
@@ -78,12 +77,11 @@ def _refuse_plan(asked: Fit, tokenizer: Tokenizer) -> None:
         return
     for path in asked.traces:
         trace, _ = read_trace(path)
-        if trace.tokenizer != tokenizer.fingerprint:
-            raise TokenizerMismatch(
-                f"{path} is of another tokenizer than the target's",
-                expected=tokenizer.fingerprint,
-                found=trace.tokenizer,
-            )
+        TokenizerMismatch.check(
+            f"{path} is of another tokenizer than the target's",
+            expected=tokenizer.fingerprint,
+            found=trace.tokenizer,
+        )
     once = np.ones(tokenizer.vocab_size, dtype=np.int64)
     counts = TokenCounts(once, once, 1, tokenizer.fingerprint)
     with tempfile.TemporaryDirectory() as place:
